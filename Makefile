@@ -1,0 +1,33 @@
+.PHONY: help setup demo test check bench clean lock crd
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup:  ## .venv from the lock file, and Prometheus
+	@scripts/setup
+
+demo: setup  ## four releases on real Envoy and real Prometheus, in about two minutes
+	@.venv/bin/canary demo
+
+test: setup  ## the whole suite, the slow tests last
+	@.venv/bin/python -m pytest
+
+check: setup  ## ruff, mypy --strict, import-linter
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+bench: setup  ## what a tick costs: API calls, queries, processor time
+	@.venv/bin/python -m bench
+
+clean:  ## everything that make setup and the tests made
+	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: setup  # after a change of the ranges in pyproject.toml
+	@.venv/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url \
+	  --no-header --quiet --python-version 3.11 --output-file requirements.lock
+
+crd: setup  # after a change of the models in canary/model
+	@.venv/bin/python -m canary.model.crd > deploy/crd.yaml

@@ -1,0 +1,3 @@
+"""canary: progressive delivery for Kubernetes service meshes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,49 @@
+"""Where a service's traffic is divided, and how. Values only; `canary.mesh` reads and writes the real objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One version: its Deployment, and the subset of the service (name and the one label that tells it apart)."""
+
+    deployment: str
+    subset: str
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The one HTTP route that carries a service.
+
+    `http_name` is the route's name inside the VirtualService, empty when it has none; `host` is the destination host
+    as the VirtualService writes it; `port` the destination port, None when not written.
+    """
+
+    namespace: str
+    service: str
+    virtual_service: str
+    http_name: str
+    host: str
+    port: int | None
+    stable: Arm
+    canary: Arm
+
+
+@dataclass(frozen=True, slots=True)
+class RouteState:
+    """What a route says now.
+
+    `weight` is the canary's integer percent of what does not go to foreign destinations; `header` whether our header
+    route is there; `header_subset` where it points; `resource_version` what a write decided on this must pin;
+    `mark` is the annotation a rollback leaves in the very write that moved the traffic (see `Router.shift`).
+    """
+
+    weight: int
+    header: bool
+    resource_version: str
+    foreign_weight: int = 0
+    mark: str = ""

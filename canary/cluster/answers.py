@@ -1,0 +1,109 @@
+"""What an answer of the API server means: one error of the tree, with a sentence naming verb, resource and object.
+
+Pure: a status code, headers and bytes in, an exception out. It never decides whether to try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from canary.errors import (
+    Ambiguous,
+    ClusterError,
+    Conflict,
+    Expired,
+    Forbidden,
+    Invalid,
+    NotFound,
+    PreconditionLost,
+    Unavailable,
+)
+
+MESSAGE_LIMIT = 1000
+"""Characters of the API server's own message that are passed on; an admission webhook may send a page."""
+
+_BY_STATUS: dict[int, type[ClusterError]] = {
+    401: Forbidden,
+    403: Forbidden,
+    404: NotFound,
+    408: Unavailable,
+    409: Conflict,
+    410: Expired,
+    429: Unavailable,
+}
+
+
+def refusal(
+    deed: str, status: int, body: bytes | Mapping[str, Any], headers: Mapping[str, str], *, write: bool
+) -> ClusterError:
+    """The error for an answer that is not 2xx.
+
+    `deed` names what was tried ("patch virtualservices.networking.istio.io shop/payment"). A gateway time-out (502,
+    504) on a write is Ambiguous: the API server itself says that it may still be processing the request.
+    """
+    answer = _status_object(body)
+    details = answer.get("details")
+    details = details if isinstance(details, dict) else {}
+    message = str(answer.get("message") or _plain(body) or "no explanation given")[:MESSAGE_LIMIT]
+    sentence = f"cannot {deed}: {message} (HTTP {status})"
+    return _error_class(status, message, bool(details.get("causes")), write=write)(
+        sentence, status=status, retry_after=_retry_after(headers, details)
+    )
+
+
+def no_answer(deed: str, cause: str, *, write: bool, sent: bool) -> ClusterError:
+    """The error where no complete answer arrived. A write that may have been sent is Ambiguous, all else Unavailable.
+
+    `sent` is False only where no connection came about, so that nothing can have happened.
+    """
+    if write and sent:
+        return Ambiguous(f"cannot tell whether it happened: {deed}: {cause}")
+    return Unavailable(f"cannot {deed}: {cause}")
+
+
+def _error_class(status: int, message: str, has_causes: bool, *, write: bool) -> type[ClusterError]:
+    known = _BY_STATUS.get(status)
+    if known is not None:
+        return known
+    if status == 422:
+        # a lost JSON patch `test` comes without causes, a schema or CEL violation with them (decisions.md 18)
+        return Invalid if has_causes else PreconditionLost
+    if status == 500 and "request is too large" in message:
+        return Invalid  # etcd's limit of 1.5 MB: the same request never succeeds (decisions.md 9)
+    if 400 <= status < 500:
+        return Invalid
+    if write and status in (502, 504):
+        return Ambiguous
+    return Unavailable
+
+
+def _status_object(body: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(body, Mapping):
+        return body
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _plain(body: bytes | Mapping[str, Any]) -> str:
+    """The one line of a body that is no Status: a proxy's HTML, a plain 'Unauthorized'."""
+    if isinstance(body, Mapping):
+        return ""
+    return " ".join(body[:MESSAGE_LIMIT].decode("utf-8", "replace").split())
+
+
+def _retry_after(headers: Mapping[str, str], details: Mapping[str, Any]) -> float | None:
+    """Seconds the server asks to wait: the header in its numeric form, else the Status' own field."""
+    for value in (headers.get("Retry-After"), details.get("retryAfterSeconds")):
+        try:
+            seconds = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    return None

@@ -1,0 +1,96 @@
+"""Where the API server is and who we are to it: kubeconfig, exec and OIDC plugins, or the pod's own account.
+
+All of it is the official client's work; a credential is never parsed here. This module never sends a request.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canary.errors import InputError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+POOL_SIZE = 32
+"""Connections kept per client: reflectors hold one each, workers one each."""
+
+DEFAULT_KUBECONFIG = "~/.kube/config"
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+def in_pod() -> bool:
+    """True where a ServiceAccount's token is mounted and the API server's address is in the environment."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (SERVICE_ACCOUNT / "token").is_file()
+
+
+def api_client(kubeconfig: str | None = None, context: str | None = None) -> ApiClient:
+    """The official client for a cluster, its hidden retries off and TCP keep-alive on.
+
+    Without a kubeconfig, a context or $KUBECONFIG: the pod's own account inside a cluster, else ~/.kube/config.
+    Raises InputError when the kubeconfig is missing or broken, or has no such context.
+    """
+    from kubernetes.client import ApiClient, Configuration
+    from kubernetes.config import load_incluster_config, load_kube_config
+    from kubernetes.config.config_exception import ConfigException
+    from urllib3 import Retry
+    from yaml import YAMLError
+
+    configuration = Configuration()
+    source = _kubeconfig(kubeconfig, context)
+    try:
+        if source is None:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            load_kube_config(source, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        raise InputError(_broken(source, context, str(error))) from error
+    except (YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # the official loader lets these out where the YAML is not of the shape of a kubeconfig
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(_broken(source, context, cause)) from error
+    # urllib3 would repeat a refused connection three times by itself (decisions.md 20)
+    configuration.retries = Retry(0)
+    configuration.connection_pool_maxsize = POOL_SIZE
+    configuration.keep_alive = True
+    return ApiClient(configuration)
+
+
+def default_namespace(kubeconfig: str | None = None, context: str | None = None) -> str:
+    """The namespace a command means without `-n`: the context's, or the pod's own; `default` where none is said."""
+    source = _kubeconfig(kubeconfig, context)
+    if source is None:
+        try:
+            return (SERVICE_ACCOUNT / "namespace").read_text().strip() or "default"
+        except OSError:
+            return "default"
+    from kubernetes.config import list_kube_config_contexts
+    from kubernetes.config.config_exception import ConfigException
+
+    try:
+        contexts, current = list_kube_config_contexts(source)  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        raise InputError(_broken(source, context, str(error))) from error
+    chosen = next((entry for entry in contexts if entry["name"] == context), None) if context else current
+    return str(((chosen or {}).get("context") or {}).get("namespace") or "default")
+
+
+def _kubeconfig(kubeconfig: str | None, context: str | None) -> str | None:
+    """The kubeconfig path (or path list) that is meant, None for the pod's own account."""
+    named = kubeconfig or os.environ.get("KUBECONFIG")
+    if named:
+        return named
+    if context is None and in_pod():
+        return None
+    return DEFAULT_KUBECONFIG
+
+
+def _broken(source: str | None, context: str | None, cause: str) -> str:
+    if source is None:
+        return f"the pod's ServiceAccount cannot be used: {cause}"
+    if not any(Path(part).expanduser().is_file() for part in source.split(os.pathsep) if part):
+        return f"kubeconfig {source} does not exist: pass --kubeconfig, or set KUBECONFIG"
+    wanted = f" with context {context!r}" if context else ""
+    return f"kubeconfig {source}{wanted} cannot be used: {' '.join(cause.split())}"

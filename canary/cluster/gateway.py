@@ -1,0 +1,273 @@
+"""The one door to the Kubernetes API: plain dicts in and out, a time limit on every request, no hidden retry.
+
+It stands on the official client (configuration, credentials, TLS, connection pool) but not on its models: a typed
+read followed by a replace silently drops the fields the model does not know. Every write asks `may_write` first.
+What is never done here: deciding to try again, caching, and looking into an object beyond its metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from canary.cluster.answers import no_answer
+from canary.cluster.connection import api_client
+from canary.cluster.kinds import Kind
+from canary.cluster.transport import OnRequest, Request, Transport, nobody_counts
+from canary.errors import Expired, Unavailable
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+    from canary.cluster.watch import Watch
+
+PatchType = Literal["json", "merge", "apply"]
+MayWrite = Callable[[str | None], None]
+Objects = list[dict[str, Any]]
+
+WRITE_SLACK_SECONDS = 0.5
+"""The client waits this much longer than `?timeout=` lets the server work, so that the server's answer wins."""
+
+PAGE = 250
+"""Objects per page of a list; 2,000 of 8.6 KB then cost 57 MB instead of 105 (cluster.md)."""
+
+RESTARTS = 3
+"""Times a list begins again because its continue token expired, before Expired is raised."""
+
+CONTENT_TYPES: Mapping[PatchType, str] = {
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "apply": "application/apply-patch+yaml",  # JSON is YAML
+}
+
+
+def anybody_may_write(_namespace: str | None) -> None:
+    """The write seam of a single controller or a command: everything is ours."""
+
+
+class Gateway:
+    """Requests against one cluster by one identity. Safe for use by several threads.
+
+    Every method raises an error of the ClusterError tree whose sentence names verb, resource and object.
+    `may_write(namespace)` is called before each write and raises NotOurs to refuse it; it and `on_request` may be
+    replaced later.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        field_manager: str = "canary",
+        timeout_seconds: float = 10.0,
+        write_timeout_seconds: float = 2.0,
+        may_write: MayWrite = anybody_may_write,
+        on_request: OnRequest = nobody_counts,
+    ) -> None:
+        self.field_manager = field_manager
+        self.timeout_seconds = timeout_seconds
+        self.write_timeout_seconds = write_timeout_seconds
+        self.may_write = may_write
+        client.user_agent = field_manager
+        self._transport = Transport(client, on_request)
+
+    @classmethod
+    def connect(
+        cls,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        field_manager: str = "canary",
+        timeout_seconds: float = 10.0,
+        write_timeout_seconds: float = 2.0,
+    ) -> Gateway:
+        """A gateway for a kubeconfig, for the pod's own account, or for ~/.kube/config, in this order.
+
+        Sends nothing yet. Raises InputError where the kubeconfig cannot be used.
+        """
+        return cls(
+            api_client(kubeconfig, context),
+            field_manager=field_manager,
+            timeout_seconds=timeout_seconds,
+            write_timeout_seconds=write_timeout_seconds,
+        )
+
+    def close(self) -> None:
+        """Give the pooled connections back to the system."""
+        self._transport.close()
+
+    @property
+    def server(self) -> str:
+        """The API server's address, `https://host:port`."""
+        return self._transport.server
+
+    @property
+    def on_request(self) -> OnRequest:
+        """Called as `(verb, plural, status, seconds)` after each request; status 0 where no answer came."""
+        return self._transport.on_request
+
+    @on_request.setter
+    def on_request(self, hook: OnRequest) -> None:
+        self._transport.on_request = hook
+
+    def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any]:
+        """One object."""
+        return self._read(Request("get", kind, namespace, name))
+
+    def list(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        page: int = PAGE,
+    ) -> tuple[Objects, str]:
+        """Every object, and the resourceVersion to watch from. A token that expires between pages begins again."""
+        for attempt in range(RESTARTS + 1):
+            items: Objects = []
+            version = ""
+            try:
+                for part, version in self.pages(  # noqa: B007  the last page's version is the list's
+                    kind, namespace, label_selector=label_selector, field_selector=field_selector, page=page
+                ):
+                    items += part
+            except Expired:
+                if attempt == RESTARTS:
+                    raise
+                continue
+            return items, version
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def pages(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        page: int = PAGE,
+    ) -> Iterator[tuple[Objects, str]]:
+        """`(objects, resourceVersion)` page by page, so that a caller can project each and let it go.
+
+        All pages are of one consistent snapshot. Raises Expired when the snapshot is gone: begin again.
+        """
+        query = _selectors(label_selector, field_selector) | {"limit": str(page)}
+        while True:
+            request = Request("list", kind, namespace, query=query)
+            answer = self._read(request)
+            items, metadata = answer.get("items"), answer.get("metadata")
+            if not isinstance(items, list) or not isinstance(metadata, dict):
+                raise Unavailable(f"cannot {request.deed}: the answer is not a list")
+            for item in items:
+                # items of a list carry neither; a watch event and a get do
+                item.setdefault("apiVersion", kind.api_version)
+                item.setdefault("kind", kind.kind)
+            yield items, str(metadata.get("resourceVersion", ""))
+            token = metadata.get("continue")
+            if not token:
+                return
+            query = {**query, "continue": str(token)}
+
+    def watch(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        timeout_seconds: float,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> Watch:
+        """What changed since `resource_version`, with bookmarks, for about `timeout_seconds`.
+
+        Use it in a `with` block. `close()` from another thread ends it at once.
+        """
+        from canary.cluster.watch import Watch
+
+        query = _selectors(label_selector, field_selector) | {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(max(1, round(timeout_seconds))),
+        }
+        request = Request("watch", kind, namespace, query=query)
+        response = self._transport.open(request, self.timeout_seconds, timeout_seconds + self.timeout_seconds)
+        return Watch(response, request.deed)
+
+    def create(self, kind: Kind, namespace: str | None, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object; `obj` carries its name or generateName. Conflict when the name is taken."""
+        named = obj.get("metadata", {}).get("name") or ""
+        return self._write(Request("create", kind, namespace, named=named, body=orjson.dumps(obj)))
+
+    def patch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        patch_type: PatchType,
+        subresource: str | None = None,
+        force: bool = False,
+    ) -> dict[str, Any]:
+        """Change part of an object; the content type is always explicit. `force` takes fields over, for apply only."""
+        query = {"force": "true"} if force and patch_type == "apply" else {}
+        return self._write(
+            Request(
+                "patch",
+                kind,
+                namespace,
+                name,
+                subresource,
+                query=query,
+                body=orjson.dumps(body),
+                content_type=CONTENT_TYPES[patch_type],
+            )
+        )
+
+    def replace(self, kind: Kind, namespace: str | None, name: str, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a whole object; its metadata.resourceVersion pins what it was decided on."""
+        return self._write(Request("update", kind, namespace, name, body=orjson.dumps(obj)))
+
+    def delete(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
+    ) -> None:
+        """Delete an object; with `uid` only this very one (Conflict when another has taken its name)."""
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        self._write(Request("delete", kind, namespace, name, body=orjson.dumps(options)))
+
+    def _read(self, request: Request) -> dict[str, Any]:
+        return _parsed(self._transport.send(request, self.timeout_seconds), request)
+
+    def _write(self, request: Request) -> dict[str, Any]:
+        self.may_write(request.namespace)
+        asked = {"timeout": f"{round(self.write_timeout_seconds * 1000)}ms"}
+        if request.verb != "delete":
+            asked["fieldManager"] = self.field_manager
+        request = request.asking(asked)
+        return _parsed(self._transport.send(request, self.write_timeout_seconds + WRITE_SLACK_SECONDS), request)
+
+
+def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
+    chosen = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {key: value for key, value in chosen.items() if value}
+
+
+def _parsed(data: bytes, request: Request) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        cause = f"the answer is not JSON: {error}"
+        raise no_answer(request.deed, cause, write=request.is_write, sent=True) from error
+    if not isinstance(answer, dict):
+        raise no_answer(request.deed, "the answer is not an object", write=request.is_write, sent=True)
+    return answer

@@ -1,0 +1,167 @@
+"""The keyed work queue: what is to be looked at, each key once, never by two workers at the same time.
+
+The semantics are those of client-go's workqueue: a key added while it waits is one key; a key added while a worker
+has it is handed out again after `done`; a failed key comes back after a back-off of its own. It holds keys only, never
+work: whoever takes a key looks at the world as it is then.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from canary.cluster.backoff import Backoff
+
+K = TypeVar("K", bound=Hashable)
+
+
+class KeyedQueue(Generic[K]):
+    """A thread-safe queue of keys. Every key from `get` must be given back by `done`.
+
+    `clock` is monotonic seconds; with a clock of its own a test calls `get(0)`.
+    """
+
+    def __init__(self, *, backoff: Backoff | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._backoff = backoff or Backoff(base_seconds=0.25, cap_seconds=60.0, floor_share=0.5)
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._ready: deque[K] = deque()
+        self._dirty: dict[K, float] = {}  # to be handed out, and since when
+        self._in_progress: dict[K, float] = {}  # handed out, and since when
+        self._due: dict[K, float] = {}  # the delayed adds; the heap may hold outdated entries of a key
+        self._heap: list[tuple[float, int, K]] = []
+        self._heap_order = 0  # keys need not be comparable
+        self._failures: dict[K, int] = {}
+        self._closed = False
+
+    def add(self, key: K) -> None:
+        """Hand out the key, once, however often it is added before that. Ignored after close()."""
+        with self._changed:
+            self._add(key)
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Add the key after a time; of several times the earliest counts."""
+        with self._changed:
+            if self._closed:
+                return
+            if seconds <= 0:
+                self._add(key)
+                return
+            due = self._clock() + seconds
+            if due >= self._due.get(key, float("inf")):
+                return
+            self._due[key] = due
+            self._heap_order += 1
+            heapq.heappush(self._heap, (due, self._heap_order, key))
+            self._changed.notify()
+
+    def add_rate_limited(self, key: K) -> float:
+        """Add the key after its own back-off, which grows with each call until forget(); returns the seconds."""
+        with self._changed:
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = self._backoff.delay(failures)
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: K) -> None:
+        """The key went well: its back-off begins from the start next time."""
+        with self._changed:
+            self._failures.pop(key, None)
+
+    def get(self, timeout_seconds: float | None = None) -> K | None:
+        """The next key, None when the time is over or the queue is closed and empty. None waits for ever."""
+        deadline = None if timeout_seconds is None else self._clock() + timeout_seconds
+        with self._changed:
+            while True:
+                now = self._clock()
+                self._take_due(now)
+                if self._ready:
+                    key = self._ready.popleft()
+                    del self._dirty[key]
+                    self._in_progress[key] = now
+                    return key
+                if self._closed or (deadline is not None and now >= deadline):
+                    return None
+                waits = [moment - now for moment in (deadline, self._next_due()) if moment is not None]
+                self._changed.wait(min(waits) if waits else None)
+
+    def done(self, key: K) -> None:
+        """The worker is through with the key; if it was added meanwhile it is handed out again."""
+        with self._changed:
+            del self._in_progress[key]
+            if key in self._dirty:
+                self._ready.append(key)
+            self._changed.notify_all()
+
+    def close(self, *, discard: bool = False) -> None:
+        """Take no more keys and drop the delayed ones; what is ready is still handed out unless `discard`."""
+        with self._changed:
+            self._closed = True
+            self._due.clear()
+            self._heap.clear()
+            if discard:
+                self._ready.clear()
+                self._dirty.clear()
+            self._changed.notify_all()
+
+    def wait_idle(self, timeout_seconds: float) -> bool:
+        """Wait until nothing is ready and no worker has a key; False when the time is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._dirty and not self._in_progress, timeout_seconds)
+
+    @property
+    def is_closed(self) -> bool:
+        with self._changed:
+            return self._closed
+
+    @property
+    def depth(self) -> int:
+        """Keys to be handed out, delayed ones aside."""
+        with self._changed:
+            return len(self._dirty)
+
+    @property
+    def delayed(self) -> int:
+        """Keys that wait for their time."""
+        with self._changed:
+            return len(self._due)
+
+    @property
+    def in_progress(self) -> int:
+        """Keys that workers have."""
+        with self._changed:
+            return len(self._in_progress)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the key that waits longest has waited; 0 when none does."""
+        with self._changed:
+            return self._clock() - min(self._dirty.values()) if self._dirty else 0.0
+
+    @property
+    def longest_running_seconds(self) -> float:
+        """How long a worker has had the key it has had longest: a worker that hangs shows here."""
+        with self._changed:
+            return self._clock() - min(self._in_progress.values()) if self._in_progress else 0.0
+
+    def _add(self, key: K) -> None:
+        if self._closed or key in self._dirty:
+            return
+        self._dirty[key] = self._clock()
+        if key not in self._in_progress:
+            self._ready.append(key)
+            self._changed.notify()
+
+    def _take_due(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            due, _, key = heapq.heappop(self._heap)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self._add(key)
+
+    def _next_due(self) -> float | None:
+        return self._heap[0][0] if self._heap else None

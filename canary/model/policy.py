@@ -142,21 +142,32 @@ class Strategy(Model):
             raise ValueError("needs weights, or a match for a header-only canary")
         if self.weights and (self.weights[-1] != 100 or list(self.weights) != sorted(set(self.weights))):
             raise ValueError(f"weights must rise strictly and end with 100, not {list(self.weights)}")
-        if isinstance(self.hold, tuple) and len(self.hold) != len(self.weights):
-            raise ValueError(f"hold lists {len(self.hold)} durations for {len(self.weights)} weights")
+        if isinstance(self.hold, tuple) and len(self.hold) != len(self.plan):
+            raise ValueError(f"hold lists {len(self.hold)} durations for {len(self.plan)} weights")
         strangers = [weight for weight in self.pause_at if weight not in self.weights]
         if strangers:
             raise ValueError(f"pauseAt {strangers} is not among the weights {list(self.weights)}")
         return self
 
     def hold_of(self, step: int) -> timedelta:
-        """How long a step lasts: 0 is the header stage, 1..n the weights."""
+        """How long a step lasts: 0 is the header stage, 1..n the weights, n + 1 the bake."""
         if step == 0:
             return self.match.hold if self.match else timedelta(0)
+        if step > self.last_step:
+            return self.bake
         if isinstance(self.hold, tuple):
             return self.hold[step - 1]
         assert isinstance(self.hold, timedelta)
         return self.hold
+
+    @property
+    def plan(self) -> tuple[int, ...]:
+        """The weights walked: a header-only canary goes to 100 at once when somebody promotes it."""
+        return self.weights or (100,)
+
+    @property
+    def is_header_only(self) -> bool:
+        return not self.weights
 
     @property
     def first_step(self) -> int:
@@ -164,11 +175,12 @@ class Strategy(Model):
 
     @property
     def last_step(self) -> int:
-        return len(self.weights)
+        """The step at 100 %; one more is the bake."""
+        return len(self.plan)
 
     def weight_of(self, step: int) -> int:
-        """The canary's integer percent at a step: 0 in the header stage."""
-        return self.weights[step - 1] if step else 0
+        """The canary's integer percent at a step: 0 in the header stage, 100 in the bake."""
+        return (0, *self.plan, 100)[step]
 
 
 class GrpcStatus(StrEnum):
@@ -203,7 +215,10 @@ class Tolerance(Model):
     slack: Percent
 
 
-VsStable = Literal["default", "strict", "lenient"] | Tolerance
+VsStable = Annotated[
+    Annotated[Literal["default", "strict", "lenient"], Tag("named")] | Annotated[Tolerance, Tag("own")],
+    Discriminator(lambda value: "own" if isinstance(value, dict | Tolerance) else "named"),
+]
 
 
 class ErrorRate(Model):

@@ -1,0 +1,117 @@
+"""Read a policy file's text: a Policy, or every mistake in it with line and field. Who opens the file is elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import yaml
+from pydantic import ValidationError
+
+from canary.errors import PolicyError
+from canary.model.policy import Policy
+
+_MAX_CHARACTERS = 256 * 1024
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice and keeps no aliases (a small file must not grow on reading)."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"{key.value} is written twice", key.start_mark)
+        seen.add(key.value)
+    return cast(dict[Any, Any], yaml.SafeLoader.construct_mapping(loader, node, deep=True))
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def check_policy(text: str, source: str) -> Policy | list[PolicyError]:
+    """The policy in `text`, or all that is wrong with it; `source` is the file name for the messages."""
+    if len(text) > _MAX_CHARACTERS:
+        return [PolicyError(f"is larger than {_MAX_CHARACTERS // 1024} KiB", source=source)]
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        document = loader.construct_document(root) if root is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        return [PolicyError(error.problem or "is not YAML", source=source, line=mark.line + 1 if mark else 0)]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return [PolicyError(f"is not YAML: {error}", source=source)]
+    finally:
+        loader.dispose()
+    if not isinstance(document, dict):
+        return [PolicyError("must be a mapping with name, strategy and analysis", source=source, line=1)]
+    try:
+        return Policy.model_validate(document)
+    except ValidationError as error:
+        return [_explain(problem, root, source) for problem in error.errors(include_url=False)]
+
+
+def parse_policy(text: str, source: str) -> Policy:
+    """Like `check_policy`, raising the first PolicyError (and saying how many more there are)."""
+    result = check_policy(text, source)
+    if isinstance(result, Policy):
+        return result
+    first, more = result[0], len(result) - 1
+    if more:
+        raise PolicyError(f"{first.message} (and {more} more)", source=first.source, line=first.line, field=first.field)
+    raise first
+
+
+def _explain(problem: Any, root: yaml.Node | None, source: str) -> PolicyError:
+    assert root is not None  # the document is a mapping
+    path, line = _locate(problem["loc"], root)
+    message = problem["msg"].removeprefix("Value error, ")
+    kind, given = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        message = f"unknown field; known here: {', '.join(_siblings(path[:-1]))}"
+    elif kind == "missing":
+        message = "is missing"
+    elif kind not in ("value_error",) and isinstance(given, str | int | float | bool):
+        message = f"{message[0].lower()}{message[1:]}, not {given!r}"
+    return PolicyError(message, source=source, line=line, field=".".join(path))
+
+
+def _locate(loc: tuple[Any, ...], root: yaml.Node) -> tuple[list[str], int]:
+    """Follow pydantic's location into the YAML nodes; parts that are not in the file (union tags) are left out."""
+    node, path, line = root, [], root.start_mark.line + 1
+    for position, part in enumerate(loc):
+        child = _child(node, part)
+        if child is not None:
+            key, node = child
+            path.append(str(part))
+            line = key.start_mark.line + 1
+        elif position == len(loc) - 1 and isinstance(node, yaml.MappingNode) and part != "[key]":
+            path.append(str(part))  # a missing field: the line of its parent
+    return path, line
+
+
+def _child(node: yaml.Node, part: Any) -> tuple[yaml.Node, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        return next(((key, value) for key, value in node.value if key.value == str(part)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part]
+    return None
+
+
+def _siblings(path: list[str]) -> list[str]:
+    """The fields that are valid at a path of the policy, read from its JSON Schema."""
+    schema = Policy.model_json_schema(by_alias=True)
+    here: Any = schema
+    for part in path:
+        here = _properties(here, schema).get(part, {})
+    return sorted(_properties(here, schema))
+
+
+def _properties(here: Any, schema: Any) -> dict[str, Any]:
+    if "$ref" in here:
+        here = schema["$defs"][here["$ref"].rsplit("/", 1)[1]]
+    found = dict(here.get("properties", {}))
+    for option in here.get("anyOf", here.get("oneOf", ())):
+        found |= _properties(option, schema)
+    return found

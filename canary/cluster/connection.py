@@ -6,6 +6,8 @@ All of it is the official client's work; a credential is never parsed here. This
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,23 +36,15 @@ def api_client(kubeconfig: str | None = None, context: str | None = None) -> Api
     """
     from kubernetes.client import ApiClient, Configuration
     from kubernetes.config import load_incluster_config, load_kube_config
-    from kubernetes.config.config_exception import ConfigException
     from urllib3 import Retry
-    from yaml import YAMLError
 
     configuration = Configuration()
     source = _kubeconfig(kubeconfig, context)
-    try:
+    with _readable(source, context):
         if source is None:
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             load_kube_config(source, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except ConfigException as error:
-        raise InputError(_broken(source, context, str(error))) from error
-    except (YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        # the official loader lets these out where the YAML is not of the shape of a kubeconfig
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise InputError(_broken(source, context, cause)) from error
     # urllib3 would repeat a refused connection three times by itself (decisions.md 20)
     configuration.retries = Retry(0)
     configuration.connection_pool_maxsize = POOL_SIZE
@@ -67,14 +61,26 @@ def default_namespace(kubeconfig: str | None = None, context: str | None = None)
         except OSError:
             return "default"
     from kubernetes.config import list_kube_config_contexts
-    from kubernetes.config.config_exception import ConfigException
 
-    try:
+    with _readable(source, context):
         contexts, current = list_kube_config_contexts(source)  # type: ignore[no-untyped-call]
-    except ConfigException as error:
-        raise InputError(_broken(source, context, str(error))) from error
     chosen = next((entry for entry in contexts if entry["name"] == context), None) if context else current
     return str(((chosen or {}).get("context") or {}).get("namespace") or "default")
+
+
+@contextmanager
+def _readable(source: str | None, context: str | None) -> Iterator[None]:
+    """One InputError for everything the official loader says about a kubeconfig it cannot use."""
+    from kubernetes.config.config_exception import ConfigException
+    from yaml import YAMLError
+
+    try:
+        yield
+    except ConfigException as error:
+        raise InputError(_broken(source, context, str(error))) from error
+    except (YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # these come out where the YAML has not the shape of a kubeconfig
+        raise InputError(_broken(source, context, f"{type(error).__name__}: {error}")) from error
 
 
 def _kubeconfig(kubeconfig: str | None, context: str | None) -> str | None:

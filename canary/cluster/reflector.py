@@ -88,7 +88,7 @@ class Reflector(Generic[T]):
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._heartbeat = clock()
-        self._current_until: float | None = None
+        self._current_until = clock()
         self._in_a_row = 0
 
     @property
@@ -114,7 +114,7 @@ class Reflector(Generic[T]):
         with self._lock:
             if self._watch is not None:
                 return 0.0
-            return self._clock() - (self._heartbeat if self._current_until is None else self._current_until)
+            return self._clock() - self._current_until
 
     def subscribe(self, handler: Callable[[Change[T]], None]) -> None:
         """Add a handler; only before start(), so that it misses nothing."""
@@ -138,7 +138,7 @@ class Reflector(Generic[T]):
         """List and watch on a thread of its own until stop()."""
         if self._thread is not None:
             raise RuntimeError(f"the reflector of {self.kind.resource} was started before")
-        self._heartbeat = self._clock()
+        self._heartbeat = self._current_until = self._clock()
         self._thread = threading.Thread(target=self._run, name=f"reflect-{self.kind.plural}", daemon=True)
         self._thread.start()
 

@@ -1,0 +1,184 @@
+"""One question to Prometheus, one checked answer.
+
+The library's client does the asking; here are a session that fits (one attempt, no redirects, the query in the body of
+a POST, nothing from the environment) and the checks that the library leaves out (status, warnings, result type). An
+error's text never holds a credential.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import requests
+from prometheus_api_client import PrometheusConnect
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.util import Retry
+
+from canary.errors import TelemetryAnswer, TelemetryUnavailable
+from canary.telemetry.breaker import Breaker
+from canary.telemetry.settings import SourceSettings
+
+_POOL = 8
+"""Connections kept: the tick, the fast abort and the preflight may ask at the same time."""
+_SHORTEST_SECRET = 8
+"""A header may be a credential or a tenant's number; nobody's credential is shorter than this."""
+
+
+class FileCredentials(AuthBase):
+    """Authorization from the settings' files, read at each request: a rotated secret is used at once."""
+
+    def __init__(self, settings: SourceSettings) -> None:
+        self._settings = settings
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        settings = self._settings
+        if settings.bearer_token_file is not None:
+            request.headers["Authorization"] = f"Bearer {_secret(settings.bearer_token_file)}"
+        elif settings.username is not None and settings.password_file is not None:
+            HTTPBasicAuth(settings.username.encode(), _secret(settings.password_file).encode())(request)
+        return request
+
+
+def _secret(path: Path) -> str:
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise TelemetryUnavailable(f"the credentials for Prometheus in {path} cannot be read: {why}") from error
+    if not secret or not secret.isprintable():
+        raise TelemetryUnavailable(f"the credentials for Prometheus in {path} are not one line of text")
+    return secret
+
+
+class _Session(requests.Session):
+    """The library puts a POST's query into the URL, where thousands of names do not fit; it belongs in the body."""
+
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+        if method == "POST":
+            kwargs["data"] = kwargs.pop("params", None)
+        kwargs["allow_redirects"] = False  # a redirect would carry the tenant header elsewhere and turn POST into GET
+        return super().request(method, url, *args, **kwargs)
+
+
+class PrometheusClient:
+    """Asks one Prometheus. Thread-safe. Both errors of `canary.errors.TelemetryError` carry a whole sentence."""
+
+    def __init__(self, settings: SourceSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` (monotonic seconds) is the breaker's."""
+        self._settings = settings
+        self._breaker = Breaker(clock=clock)
+        self.queries_sent = 0
+        session = _Session()
+        session.trust_env = False
+        session.verify = True if settings.ca_file is None else str(settings.ca_file)
+        session.hooks["response"] = [self._check]
+        self._connect = PrometheusConnect(
+            url=settings.base_url,
+            headers=dict(settings.headers),
+            auth=FileCredentials(settings),
+            session=session,
+            timeout=settings.timeout_s,
+            method="POST",
+        )
+        session.mount(settings.base_url, HTTPAdapter(pool_maxsize=_POOL, max_retries=Retry(0, read=False)))
+
+    @property
+    def breaker(self) -> Breaker:
+        return self._breaker
+
+    def close(self) -> None:
+        self._connect.close()
+
+    def at(self, query: str, time_s: float) -> list[Any]:
+        """Rows of `query` at one moment (Unix seconds): a vector, or a matrix where the query is a range selector."""
+        return self._ask(self._connect.custom_query, query, params={"time": _timestamp(time_s)})
+
+    def over(self, query: str, first_s: float, last_s: float, step_s: float) -> list[Any]:
+        """Rows of `query` at first, first + step, ... last (Unix seconds, exact to the millisecond)."""
+        # The library rounds its own start and end to whole seconds; the parameters here take their place.
+        exact = {"start": _timestamp(first_s), "end": _timestamp(last_s)}
+        begin, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (first_s, last_s))
+        return self._ask(
+            self._connect.custom_query_range,
+            query,
+            start_time=begin,
+            end_time=end,
+            step=_timestamp(step_s),
+            params=exact,
+        )
+
+    def _ask(
+        self, send: Callable[..., list[Any]], query: str, *, params: dict[str, str], **arguments: Any
+    ) -> list[Any]:
+        params["timeout"] = f"{round(self._settings.timeout_s * 1000)}ms"  # the server stops working on it, too
+        with self._breaker.call():
+            self.queries_sent += 1
+            try:
+                return send(query=query, params=params, **arguments)
+            except requests.Timeout as error:
+                raise self._unavailable(f"no answer within {self._settings.timeout_s:g} s") from error
+            except (requests.RequestException, OSError) as error:
+                raise self._unavailable(_why(error)) from error
+
+    def _check(self, response: requests.Response, *_: Any, **__: Any) -> None:
+        """Runs before the library reads the response, which knows neither warnings nor result types."""
+        try:
+            answer = orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            if response.status_code != 200:
+                raise self._unavailable(f"HTTP {response.status_code} {self._shown(response.text)}".rstrip()) from error
+            raise TelemetryAnswer(
+                f"{self._settings.base_url} answered something that is not JSON, so it is not a Prometheus API (or it "
+                f"broke off): {self._shown(response.text)!r}"
+            ) from error
+        if not isinstance(answer, dict):
+            answer = {}
+        if response.status_code != 200:
+            raise self._unavailable(f"HTTP {response.status_code} {self._shown(str(answer.get('error', '')))}".rstrip())
+        if answer.get("status") != "success":
+            raise TelemetryAnswer(f"{self._settings.base_url} answered JSON that is not Prometheus' success")
+        if answer.get("warnings"):
+            raise TelemetryAnswer(
+                f"{self._settings.base_url} answered with warnings, so perhaps not all there is: "
+                f"{self._shown('; '.join(str(warning) for warning in answer['warnings']))}"
+            )
+        data = answer.get("data")
+        kind, rows = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (None, None)
+        expected = ("matrix",) if str(response.url).endswith("query_range") else ("vector", "matrix")
+        if kind not in expected or not isinstance(rows, list):
+            raise TelemetryAnswer(f"{self._settings.base_url} answered a {str(kind)[:40]!r}, not a {expected[0]}")
+
+    def _unavailable(self, why: str) -> TelemetryUnavailable:
+        return TelemetryUnavailable(f"Prometheus at {self._settings.base_url}: {why}")
+
+    def _shown(self, text: str) -> str:
+        """The server's words, safe to print: one line, short, and without our own credentials should it echo them."""
+        for secret in self._secrets():
+            text = text.replace(secret, "***")
+        line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+        return line if len(line) <= 300 else line[:297] + "..."
+
+    def _secrets(self) -> list[str]:
+        files = (self._settings.bearer_token_file, self._settings.password_file)
+        headers = (value for value in self._settings.headers.values() if len(value) >= _SHORTEST_SECRET)
+        return [*headers, *(_secret(path) for path in files if path is not None)]
+
+
+def _timestamp(seconds: float) -> str:
+    return f"{seconds:.3f}"
+
+
+def _why(error: BaseException) -> str:
+    """The innermost cause: the outer texts repeat the URL and the retry bookkeeping."""
+    cause = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__

@@ -1,0 +1,162 @@
+"""The PromQL, as text.
+
+Time is tiled exactly: what a tile counted is the plain difference of the counters at its two ends, so tiles sum to the
+counters' own difference; `rate` and `increase` extrapolate and lose the first value of a new series. No name ever
+reaches a query unquoted or as a pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+REQUESTS = "istio_requests_total"
+LATENCY = "istio_request_duration_milliseconds_bucket"
+
+NAMESPACE_LABEL = "destination_workload_namespace"
+TARGET_NAMESPACE = "namespace"
+"""Set on the scraped target by service discovery, where a pod's own metrics cannot forge it."""
+CODE, GRPC_STATUS, BOUND = "response_code", "grpc_response_status", "le"
+NEWEST = "canary_newest_sample"
+"""Marks the rows that carry the time of a workload's newest sample instead of a count."""
+
+LOOK_BACK = "5m"
+"""How long a counter is remembered when a scrape failed or came without it. As long as Prometheus' own look-back."""
+
+_RE2_SPECIAL = frozenset(r"\.+*?()|[]{}^$")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Workload:
+    """One version: the value of the arm label (a Deployment's name) in the namespace of the called pods."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which series a query reads: of these workloads, counted by one reporter, by targets that are believed."""
+
+    workloads: frozenset[Workload]
+    reporter: str
+    arm_label: str = "destination_workload"
+    trusted_namespaces: frozenset[str] = frozenset()
+
+    @property
+    def matches_target_namespace(self) -> bool:
+        """A called pod's own proxy is believed about its own namespace only."""
+        return self.reporter == "destination"
+
+    @property
+    def workload_labels(self) -> tuple[str, ...]:
+        labels = (NAMESPACE_LABEL, self.arm_label)
+        return (*labels, TARGET_NAMESPACE) if self.matches_target_namespace else labels
+
+    def selector(self, metric: str, *matchers: str) -> str:
+        namespaces = {workload.namespace for workload in self.workloads}
+        targets = namespaces if self.matches_target_namespace else self.trusted_namespaces
+        parts = [
+            f"reporter={quoted(self.reporter)}",
+            f"{NAMESPACE_LABEL}=~{one_of(namespaces)}",
+            f"{self.arm_label}=~{one_of(workload.name for workload in self.workloads)}",
+            *([f"{TARGET_NAMESPACE}=~{one_of(targets)}"] if targets else []),
+            *matchers,
+        ]
+        return f"{metric}{{{', '.join(parts)}}}"
+
+
+def quoted(text: str) -> str:
+    """A PromQL string that is exactly `text`."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in escaped) + '"'
+
+
+def literal(text: str) -> str:
+    """An RE2 expression that matches `text` only."""
+    return "".join(f"\\{char}" if char in _RE2_SPECIAL else char for char in text)
+
+
+def one_of(texts: Iterable[str]) -> str:
+    """A PromQL string with an RE2 expression that matches any of `texts`, and nothing else."""
+    return quoted("|".join(literal(text) for text in sorted(set(texts))))
+
+
+def milliseconds(seconds: float) -> str:
+    """A PromQL duration; Prometheus' clock is whole milliseconds."""
+    return f"{round(seconds * 1000)}ms"
+
+
+def status_query(scope: Scope, window_s: float, *, with_newest: bool) -> str:
+    """Requests of the `window_s` seconds before each evaluation, by workload, response code and gRPC status.
+
+    Three cases of a series: the plain difference; a reset (fell below half: less is a step back of a deduplicated
+    pair of Prometheuses), where what was counted since is all there is; a new series, which starts from 0 when its
+    target was scraped well before, and is a lifetime total of unknown age otherwise. `with_newest` adds, per workload,
+    the Unix time of the newest sample, marked by the label `NEWEST`: a counter that stands still and one that is not
+    scraped any more look the same otherwise.
+    """
+    series = scope.selector(REQUESTS)
+    now, before = _last(series), _last(series, window_s)
+    counts = f"""\
+sum by ({", ".join((*scope.workload_labels, CODE, GRPC_STATUS))}) (
+    (({now} - {before}) >= 0)
+  or ({now} < {before} / 2)
+  or (({now} unless {before}) and on (job, instance) {_was_up(window_s)})
+)"""
+    if not with_newest:
+        return counts
+    newest = f"max by ({', '.join(scope.workload_labels)}) (timestamp({series}))"
+    return f'{counts}\nor label_replace({newest}, "{NEWEST}", "1", "", "")'
+
+
+def latency_query(scope: Scope, window_s: float, bounds_ms: Collection[float]) -> str:
+    """Requests without 5xx of the window, cumulative by bucket: the bounds asked for (milliseconds) and +Inf.
+
+    The tiling of `status_query`, except that a histogram's own count (+Inf) decides for all its buckets whether it was
+    reset or is new: one bucket may pass its old value within the tile while another has not, and the difference would
+    be requests that were never slow.
+    """
+    succeeded = f'{CODE}!~"5.."'
+    own_count = scope.selector(LATENCY, succeeded, 'le="+Inf"')
+    total, total_before = _last(own_count), _last(own_count, window_s)
+    now, before = (_buckets(scope, succeeded, bounds_ms, offset_s) for offset_s in (0.0, window_s))
+    return f"""\
+sum by ({", ".join((*scope.workload_labels, BOUND))}) (
+    (clamp_min({now} - {before}, 0) and ignoring (le) (({total} - {total_before}) >= 0))
+  or ({now} and ignoring (le) ({total} < {total_before} / 2))
+  or (({now} unless {before}) and ignoring (le) ({total} unless {total_before})
+      and on (job, instance) {_was_up(window_s)})
+)"""
+
+
+def bound_forms(bound_ms: float) -> tuple[str, str]:
+    """A bucket bound as the proxies write it, and as Prometheus 3 stores it (OpenMetrics' canonical float)."""
+    plain = f"{bound_ms:.15g}"
+    if bound_ms < 1e6:
+        return plain, repr(float(bound_ms))
+    mantissa, exponent = f"{bound_ms:.15e}".split("e")  # where Go's shortest form turns to an exponent
+    return plain, f"{float(mantissa):g}e+{int(exponent):02d}"
+
+
+def _buckets(scope: Scope, succeeded: str, bounds_ms: Collection[float], offset_s: float) -> str:
+    """The buckets under one name per bound: Prometheus 3's "500.0" first, as "500", then what was stored as "500".
+
+    So a Prometheus upgraded inside the window neither counts a lifetime nor makes every request look slow.
+    """
+    forms = {form for bound in bounds_ms for form in bound_forms(bound)}
+    canonical = {form for form in forms if form.endswith(".0")}
+    plain = _last(scope.selector(LATENCY, succeeded, f"le=~{one_of((forms - canonical) | {'+Inf'})}"), offset_s)
+    if not canonical:
+        return plain
+    renamed = _last(scope.selector(LATENCY, succeeded, f"le=~{one_of(canonical)}"), offset_s)
+    return f'(label_replace({renamed}, "le", "$1", "le", "(.+)[.]0") or {plain})'
+
+
+def _last(series: str, offset_s: float = 0.0) -> str:
+    offset = f" offset {milliseconds(offset_s)}" if offset_s else ""
+    return f"last_over_time({series}[{LOOK_BACK}]{offset})"
+
+
+def _was_up(window_s: float) -> str:
+    return f"(up offset {milliseconds(window_s)} == 1)"

@@ -18,7 +18,11 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why, in one word. A pass has `HEALTHY`; a fail one of the breaches; a hold one of the data states."""
+    """Why, in one word. A pass has `HEALTHY`; a fail one of the breaches; a hold one of the data states.
+
+    `NO_TRAFFIC` is a service that is idle altogether; `NO_CANARY_TRAFFIC` a routing fault: stable has requests, and
+    enough of them should have reached the canary.
+    """
 
     HEALTHY = "healthy"
 
@@ -29,6 +33,7 @@ class Reason(StrEnum):
     INCONCLUSIVE = "inconclusive"
     NO_DATA = "no_data"
     NO_TRAFFIC = "no_traffic"
+    NO_CANARY_TRAFFIC = "no_canary_traffic"
     STALE = "stale"
     WARMING_UP = "warming_up"
     UNAVAILABLE = "unavailable"

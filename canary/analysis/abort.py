@@ -1,0 +1,37 @@
+"""The fast abort: near-total failure of the canary alone, seen within one interval, without waiting for tiles.
+
+In Envoy's own units and names (outlierDetection), plus the look at stable that Envoy does not take: without it an
+outage of both versions would roll every canary back. It complements the evidence and never replaces it: a run of five
+failures at a 5 % error rate takes millions of requests to turn up.
+"""
+
+from __future__ import annotations
+
+from canary.analysis import sentence
+from canary.analysis.counts import check_arm
+from canary.model.policy import OutlierDetection
+from canary.model.verdict import ArmCounts, Ejections, Outcome, Reason, Verdict
+
+FAILING_SHARE = 0.5
+STABLE_TO_CANARY = 0.25
+
+
+def fast_abort(
+    thresholds: OutlierDetection,
+    canary: ArmCounts,
+    stable: ArmCounts,
+    ejections: Ejections | None = None,  # noqa: ARG001 - read where exported, judged from the next release on
+) -> Verdict | None:
+    """Judge the counts of one `thresholds.interval`, ending now: a fail, or None when nothing is near-total.
+
+    Fails when the canary has at least `consecutive5xxErrors` errors, at least half of its requests failed, and stable's
+    share of errors is at most a quarter of the canary's. Without a stable request the canary's share decides alone.
+    Raises ValueError for impossible counts.
+    """
+    check_arm(canary, "canary")
+    check_arm(stable, "stable")
+    if canary.errors < thresholds.consecutive5xx_errors or canary.errors < FAILING_SHARE * canary.requests:
+        return None
+    if stable.error_share > STABLE_TO_CANARY * canary.error_share:
+        return None
+    return Verdict(Outcome.FAIL, Reason.FAST_ABORT, sentence.fast_abort(thresholds, canary, stable))

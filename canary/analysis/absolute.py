@@ -1,0 +1,164 @@
+"""Absolute objectives: does the canary itself keep the limit that the policy sets, whatever stable does?
+
+H0 "the share of bad requests is at most the bound", one test martingale per objective over the whole rollout. A P99
+limit is the bound "at most 1 % of the timed requests are slower than this bucket bound", which histograms count
+exactly; no quantile is ever estimated to decide. What breaches in stable too is an incident of the whole service and no
+evidence about the canary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from canary.analysis.counts import MINUTE_S, LastMinute
+from canary.analysis.interval import confidence_sequence
+from canary.analysis.mixture import WORSE, Mixture
+from canary.model.policy import Policy
+from canary.model.verdict import ArmCounts, Evidence, Reason, Window
+
+SLOWER_THAN_P99 = 0.01
+"""P99 is within a limit exactly when at most this share is slower than the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A limit on a share of requests: of failed ones, or of those slower than `slower_than_ms` (a bucket bound)."""
+
+    metric: str
+    reason: Reason
+    bound: float
+    slower_than_ms: float | None = None
+
+    def count(self, arm: ArmCounts) -> tuple[int, int]:
+        """(requests that count, bad ones). Raises ValueError if the arm was counted without the bucket bound."""
+        if self.slower_than_ms is None:
+            return arm.requests, arm.errors
+        if arm.timed and self.slower_than_ms not in arm.slower:
+            raise ValueError(f"a window counts no requests slower than {self.slower_than_ms:g} ms, the limit of P99")
+        return arm.timed, arm.slower.get(self.slower_than_ms, 0)
+
+
+def objectives_of(policy: Policy) -> tuple[Objective, ...]:
+    """The absolute objectives that a policy sets: none, one or two."""
+    errors, p99 = policy.analysis.error_rate.max, policy.analysis.p99.max_ms
+    found = []
+    if errors is not None:
+        found.append(Objective("error_rate", Reason.ERROR_RATE, errors))
+    if p99 is not None:
+        found.append(Objective("p99", Reason.LATENCY, SLOWER_THAN_P99, p99))
+    return tuple(found)
+
+
+class BoundedShare:
+    """The mixture against H0: the share p of bad requests is at most `bound`.
+
+    The increment of a bet on q = min(0.97, g * bound) is the binomial log-likelihood ratio of q over the bound, divided
+    by the dispersion `phi` >= 1 of the counts:
+    l = (s ln(q / bound) + (n - s) ln((1 - q) / (1 - bound))) / phi. For p <= bound its exponential expects at most 1.
+    """
+
+    __slots__ = ("_bad_worth", "_good_worth", "mixture")
+
+    HIGHEST_BET = 0.97
+
+    def __init__(self, bound: float, alpha: float, phi: float = 1.0) -> None:
+        """`bound` is a share in (0, 0.97); raises ValueError outside of it, or for phi below 1."""
+        if not 0 < bound < self.HIGHEST_BET:
+            raise ValueError(f"a bound must be a share above 0 and below {self.HIGHEST_BET}, not {bound}")
+        if not 1 <= phi < math.inf:
+            raise ValueError(f"dispersion must be at least 1 and finite, not {phi}")
+        bets = [min(self.HIGHEST_BET, multiple * bound) for multiple in WORSE.multiples]
+        self.mixture = Mixture(WORSE, alpha)
+        self._bad_worth = [math.log(bet / bound) / phi for bet in bets]
+        self._good_worth = [math.log((1 - bet) / (1 - bound)) / phi for bet in bets]
+
+    def observe(self, step: int, total: int, bad: int) -> None:
+        """Take in one window: `bad` of `total` requests."""
+        good = total - bad
+        self.mixture.update(
+            step,
+            [
+                bad * bad_worth + good * good_worth
+                for bad_worth, good_worth in zip(self._bad_worth, self._good_worth, strict=True)
+            ],
+        )
+
+
+class AbsoluteLimit:
+    """One objective over one rollout: the canary's evidence, and whether stable breaches the same objective.
+
+    Stable breaches while its share over the last minute is above the bound, and for a minute after a process of its own
+    has reached the limit (it then starts afresh: a long incident must be over soon after it ended). Windows in which
+    stable breaches are left out of the canary's evidence. That choice looks at stable only, so the bound on false
+    alarms stands; and without it, evidence that both arms gathered in an outage would outlive the outage in the arm
+    with less traffic, and roll a healthy canary back.
+    """
+
+    def __init__(self, objective: Objective, alpha: float, phi: float = 1.0) -> None:
+        self.objective = objective
+        self.stable_breaches = False
+        self._alpha, self._phi = alpha, phi
+        self._canary = BoundedShare(objective.bound, alpha, phi)
+        self._stable = BoundedShare(objective.bound, alpha, phi)
+        self._stable_breach_until = -math.inf
+        self._minute = LastMinute(figures=4)
+        self._judged = [0, 0, 0, 0]
+
+    def observe(self, window: Window) -> None:
+        """Take in one window after the warm-up. At 100 % there is no stable: the canary alone decides."""
+        counts = (*self.objective.count(window.canary), *self.objective.count(window.stable))
+        canary_total, canary_bad, stable_total, stable_bad = counts
+        self._minute.add(window, *counts)
+        self.stable_breaches = window.weight < 100 and self._does_stable_breach(window, stable_total, stable_bad)
+        if not self.stable_breaches:
+            self._canary.observe(window.step, canary_total, canary_bad)
+            self._judged = [sum(pair) for pair in zip(self._judged, counts, strict=True)]
+
+    def _does_stable_breach(self, window: Window, total: int, bad: int) -> bool:
+        self._stable.observe(window.step, total, bad)
+        if self._stable.mixture.has_decided:
+            self._stable = BoundedShare(self.objective.bound, self._alpha, self._phi)
+            self._stable_breach_until = window.end + MINUTE_S
+        _, _, minute_total, minute_bad = self._minute.sums
+        return window.end < self._stable_breach_until or minute_bad > self.objective.bound * minute_total
+
+    @property
+    def e_value(self) -> float:
+        return self._canary.mixture.e_value
+
+    @property
+    def is_breached(self) -> bool:
+        """The canary's evidence has reached the limit: more than the bound is bad, or a chance of alpha came true."""
+        return self._canary.mixture.has_decided
+
+    @property
+    def is_service_incident(self) -> bool:
+        """Both arms are over the bound: the canary over the last minute, stable as above."""
+        canary_total, canary_bad, _, _ = self._minute.sums
+        return self.stable_breaches and canary_bad > self.objective.bound * canary_total
+
+    @property
+    def last_minute(self) -> Evidence:
+        """Both arms' counts over the last minute (E is that of the whole rollout)."""
+        return self._numbers(self._minute.sums)
+
+    @property
+    def evidence(self) -> Evidence:
+        """Both arms' counts in all windows that were evidence, and E."""
+        return self._numbers(self._judged)
+
+    def _numbers(self, counts: tuple[int, ...] | list[int]) -> Evidence:
+        canary_total, canary_bad, stable_total, stable_bad = counts
+        mixture = self._canary.mixture
+        return Evidence(
+            metric=self.objective.metric,
+            canary_total=canary_total,
+            canary_bad=canary_bad,
+            stable_total=stable_total,
+            stable_bad=stable_bad,
+            bound=self.objective.bound,
+            e_value=mixture.e_value,
+            limit=mixture.limit,
+            interval=confidence_sequence(canary_total, canary_bad, self._alpha * 2),
+        )

@@ -1,0 +1,98 @@
+"""Evidence that may be looked at after every window: a mixture of bets against "the canary is no worse than a bound".
+
+Each bet says "the canary's rate is g times the bound" and multiplies its stake, window by window, by the likelihood
+ratio of what happened. If the bound holds, no stake grows on average, whatever the canary does next, so the sum E of
+all stakes is a test martingale (Shafer & Vovk 2019): P(E ever reaches 1/alpha) <= alpha (Ville's inequality; Howard et
+al. 2021), however often one looks. At every new step a fifth of E is dealt out afresh (fixed share: Herbster & Warmuth
+1998), so that bets which lost while the canary was healthy can win again when it turns bad.
+
+What a window is worth to a bet (its log-likelihood ratio) is the caller's: any increments l with E[exp(l)] <= 1 under
+the bound keep the guarantee. This module never sees counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NO_BET_SHARE = 0.2
+FIXED_SHARE = 0.2
+LARGEST_LOG_E = 690.0
+"""exp of it is still a float (1e299): a larger E is shown as this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Which multiples of the bound are bet on, and how the stake of 1 is dealt.
+
+    `multiples` are the g of the bets; `shares` has one entry more, "no bet" first, and sums to 1.
+    """
+
+    multiples: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    @classmethod
+    def dealt(cls, multiples: Sequence[float], proportions: Sequence[float]) -> Grid:
+        """A fifth on "no bet", the rest on the multiples in these proportions."""
+        rest = (1 - NO_BET_SHARE) / sum(proportions)
+        return cls(tuple(multiples), (NO_BET_SHARE, *(rest * part for part in proportions)))
+
+
+WORSE = Grid.dealt(
+    multiples=(1.25, 1.5, 1.9, 2.5, 3.5, 6, 12, 25, 60, 300),
+    proportions=(1, 2, 3, 3, 2, 1.5, 1.5, 1.5, 1, 0.5),
+)
+"""From a quarter worse to three hundred times: the grid of "worse at all?" and of the absolute objectives."""
+
+
+class Mixture:
+    """One test martingale E, kept as the logarithms of its stakes: eleven floats, however long the rollout runs.
+
+    `alpha` is the chance of a false alarm it may spend over its whole life; it decides at `limit` = 1/alpha. No bet may
+    grow by more than the limit in one window, so a single odd window never decides alone (capping only lowers E).
+    """
+
+    __slots__ = ("_log_limit", "_log_shares", "_log_stakes", "_step", "grid", "limit", "log_e")
+
+    def __init__(self, grid: Grid, alpha: float) -> None:
+        self.grid = grid
+        self.limit = round(1 / alpha, 6)
+        self.log_e = 0.0
+        self._log_limit = math.log(self.limit)
+        self._log_shares = tuple(math.log(share) for share in grid.shares)
+        self._log_stakes = list(self._log_shares)
+        self._step: int | None = None
+
+    @property
+    def e_value(self) -> float:
+        """E, at least 0 and always finite."""
+        return math.exp(min(self.log_e, LARGEST_LOG_E))
+
+    @property
+    def has_decided(self) -> bool:
+        """E has reached the limit: the bound is broken, or a chance of alpha came true."""
+        return self.log_e >= self._log_limit
+
+    def update(self, step: int, increments: Sequence[float]) -> None:
+        """Take in one window: `increments` are the log-likelihood ratios of the grid's multiples, in their order."""
+        if self._step is not None and step != self._step:
+            self._deal_again()
+        self._step = step
+        stakes = self._log_stakes
+        for place, increment in enumerate(increments, start=1):
+            stakes[place] += min(increment, self._log_limit)
+        self.log_e = log_sum(stakes)
+
+    def _deal_again(self) -> None:
+        keep, dealt = math.log(1 - FIXED_SHARE), math.log(FIXED_SHARE) + self.log_e
+        self._log_stakes = [
+            log_sum((keep + stake, dealt + share))
+            for stake, share in zip(self._log_stakes, self._log_shares, strict=True)
+        ]
+
+
+def log_sum(logs: Sequence[float]) -> float:
+    """ln(sum(exp(x))) of finite x, without overflow or underflow."""
+    largest = max(logs)
+    return largest + math.log(sum(math.exp(value - largest) for value in logs))

@@ -1,0 +1,195 @@
+"""The one sentence of a verdict: what was counted, against what, and how sure that is.
+
+Every figure is computed from the counts given; nothing here decides. A sentence reads alone and after a prefix such as
+"ROLLBACK at 10 %: ", and names the policy's fields as people write them.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from canary.model.policy import OutlierDetection
+from canary.model.units import format_duration
+from canary.model.verdict import ArmCounts, Evidence, SourceState
+
+LARGEST_RATIO = 1_000_000
+
+
+def share_text(share: float) -> str:
+    """0.0534 -> "5.3 %", 0.1234 -> "12.3 %"; never rounds up to 100 or down to 0."""
+    percent = share * 100
+    if percent in (0, 100):
+        return f"{percent:.0f} %"
+    if percent > 99.9:
+        return "over 99.9 %"
+    if percent < 0.001:
+        return "under 0.001 %"
+    digits = 1 if percent >= 1 else 1 - math.floor(math.log10(percent))
+    return f"{percent:.{digits}f}".rstrip("0").rstrip(".") + " %"
+
+
+def ratio_text(e_value: float) -> str:
+    """3912.4 -> "3,900:1": two significant digits, "over 1,000,000:1" beyond."""
+    if e_value > LARGEST_RATIO:
+        return f"over {LARGEST_RATIO:,}:1"
+    if e_value < 0.01:
+        return "under 0.01:1"
+    digits = 1 - math.floor(math.log10(e_value))
+    return f"{round(e_value, digits):,.{max(digits, 0)}f}".removesuffix(".0") + ":1"
+
+
+def seconds_text(seconds: float) -> str:
+    """Whole seconds, and tenths below ten."""
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f}".removesuffix(".0") + " s"
+
+
+def bound_text(milliseconds: float) -> str:
+    """A bucket bound: "500ms", "2s500ms"."""
+    return "0.5ms" if milliseconds < 1 else format_duration(timedelta(milliseconds=milliseconds))
+
+
+def errors_text(arm: ArmCounts, of: str) -> str:
+    """ "7 errors (5.3 %) in 131 canary requests"."""
+    if not arm.requests:
+        return f"no {of} request"
+    noun = "error" if arm.errors == 1 else "errors"
+    requests = "request" if arm.requests == 1 else "requests"
+    return f"{arm.errors:,} {noun} ({share_text(arm.error_share)}) in {arm.requests:,} {of} {requests}"
+
+
+def out_of(bad: int, total: int) -> str:
+    """ "1 of 1,180 (0.08 %)"."""
+    return f"{bad:,} of {total:,} ({share_text(bad / total)})" if total else "without requests"
+
+
+def stable_text(bad: int, total: int) -> str:
+    return f"stable {out_of(bad, total)}" if total else "no stable request to compare with"
+
+
+def p99_text(arm: ArmCounts, limit_ms: float) -> str:
+    """Where the buckets place P99: "3 of 412 slower than 500ms (0.7 %), P99 at most 250ms"."""
+    if not arm.timed:
+        return "no latency measured"
+    within = [bound for bound, slower in arm.slower.items() if slower <= 0.01 * arm.timed]
+    beyond = [bound for bound, slower in arm.slower.items() if slower > 0.01 * arm.timed]
+    place = f"P99 at most {bound_text(min(within))}" if within else f"P99 over {bound_text(max(beyond))}"
+    slower = arm.slower.get(limit_ms, 0)
+    return f"{slower:,} of {arm.timed:,} slower than {bound_text(limit_ms)} ({share_text(slower / arm.timed)}), {place}"
+
+
+def fast_abort(thresholds: OutlierDetection, canary: ArmCounts, stable: ArmCounts) -> str:
+    return (
+        f"{canary.errors:,} of {canary.requests:,} canary requests ({share_text(canary.error_share)}) failed within "
+        f"{format_duration(thresholds.interval)}, where {thresholds.consecutive5xx_errors} and half of them abort at "
+        f"once; {stable_text(stable.errors, stable.requests)}."
+    )
+
+
+def _weighed(numbers: Evidence) -> str:
+    return f"with evidence {ratio_text(numbers.e_value)} (limit {ratio_text(numbers.limit)})"
+
+
+def breach(numbers: Evidence, limit_ms: float | None, this_step: tuple[int, int]) -> str:
+    """A limit that the canary broke; `this_step` is (requests, bad ones) of the current step."""
+    where = f" (in this step {out_of(this_step[1], this_step[0])})" if this_step[0] != numbers.canary_total else ""
+    share = share_text(numbers.canary_bad / numbers.canary_total)
+    if limit_ms is None:
+        noun = "error" if numbers.canary_bad == 1 else "errors"
+        what = (
+            f"{numbers.canary_bad:,} {noun} ({share}) in {numbers.canary_total:,} canary requests{where}, over "
+            f"the limit of {share_text(numbers.bound)} {_weighed(numbers)}"
+        )
+    else:
+        what = (
+            f"{numbers.canary_bad:,} of {numbers.canary_total:,} canary requests ({share}) took longer than "
+            f"{bound_text(limit_ms)}{where}, so P99 is over that limit {_weighed(numbers)}"
+        )
+    return f"{what}; {stable_text(numbers.stable_bad, numbers.stable_total)}"
+
+
+def incident(minute: Evidence, limit_ms: float | None) -> str:
+    """Both arms over the same limit."""
+    bad = "errors" if limit_ms is None else f"slower than {bound_text(limit_ms)}"
+    return (
+        f"an incident of the whole service: {bad} over the limit of {share_text(minute.bound)} in both versions within "
+        f"the last minute, canary {out_of(minute.canary_bad, minute.canary_total)}, stable "
+        f"{out_of(minute.stable_bad, minute.stable_total)}; not held against the canary."
+    )
+
+
+def suspicious(numbers: Evidence, limit_ms: float | None, needed: float) -> str:
+    """Not failed, but too close to it to go on."""
+    bad = "errors" if limit_ms is None else f"slower than {bound_text(limit_ms)}"
+    return (
+        f"undecided: canary {out_of(numbers.canary_bad, numbers.canary_total)} {bad}, evidence "
+        f"{ratio_text(numbers.e_value)} of being over the limit of {share_text(numbers.bound)} (it passes below "
+        f"{ratio_text(needed)}, fails at {ratio_text(numbers.limit)}); "
+        f"{stable_text(numbers.stable_bad, numbers.stable_total)}."
+    )
+
+
+def too_few(how_many: str, rule: str, canary: ArmCounts, stable: ArmCounts) -> str:
+    """`how_many` reads "12 of the 50 canary requests"; `rule` is the policy's field that asks for them."""
+    return (
+        f"{how_many} that this step needs ({rule}); {errors_text(canary, 'canary')}; "
+        f"{stable_text(stable.errors, stable.requests)}."
+    )
+
+
+def healthy(
+    canary: ArmCounts, stable: ArmCounts, *, max_errors: float | None, p99_ms: float | None, header_stage: bool
+) -> str:
+    """The counts of this step, each beside its limit."""
+    if header_stage and not canary.requests:
+        return (
+            "nobody tried the canary: no request with the debug header reached it in this stage, and none is asked "
+            f"for (match.minRequests); {stable_text(stable.errors, stable.requests)}."
+        )
+    parts = [errors_text(canary, "canary") + ("" if max_errors is None else f", limit {share_text(max_errors)}")]
+    if p99_ms is not None:
+        parts.append(f"{p99_text(canary, p99_ms)}, limit {bound_text(p99_ms)}")
+    return "; ".join((*parts, stable_text(stable.errors, stable.requests))) + "."
+
+
+def unavailable(source: SourceState) -> str:
+    why = f": {source.detail}" if source.detail else ""
+    return f"the metrics source does not answer{why}; nothing is judged until it does."
+
+
+def stale(age_s: float, fresh_within_s: float) -> str:
+    return (
+        f"the newest judged figures are {seconds_text(age_s)} old, and only those of the last "
+        f"{seconds_text(fresh_within_s)} count as fresh."
+    )
+
+
+def no_series() -> str:
+    return "the metrics source has no series of this service's workloads: is the mesh scraped, are they in it?"
+
+
+def no_window() -> str:
+    return "no settled window of this step yet."
+
+
+def no_traffic(span_s: float) -> str:
+    return f"the service is idle: no request to either version in the last {seconds_text(span_s)}."
+
+
+def no_header_traffic(need: int, stable: ArmCounts) -> str:
+    return (
+        f"no request with the debug header has reached the canary, {need:,} are asked for (match.minRequests); "
+        f"{stable_text(stable.errors, stable.requests)}."
+    )
+
+
+def no_canary_traffic(expected: float, weight: int, stable: int) -> str:
+    return (
+        f"a routing fault: no request reached the canary while about {expected:,.0f} of its {weight} % should have; "
+        f"stable had {stable:,} in this step."
+    )
+
+
+def warming_up(left_s: float, canary: ArmCounts) -> str:
+    left = f"about {seconds_text(left_s)} left" if left_s > 0 else "almost over"
+    return f"warming up, {left}; {errors_text(canary, 'canary')} so far are not judged."

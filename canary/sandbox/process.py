@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
 import os
 import signal
 import socket
@@ -48,13 +49,20 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+def fetch(url: str, timeout_s: float = 1.0) -> bytes:
+    """The body of a GET of `url`, past any proxy. Raises OSError (urllib's errors are) when it is not answered 2xx."""
+    with _direct.open(url, timeout=timeout_s) as answer:
+        body: bytes = answer.read()
+        return body
+
+
 def answers(url: str, timeout_s: float = 1.0) -> bool:
     """Whether a GET of `url` is answered with a 2xx within `timeout_s`; proxies of the environment are not used."""
     try:
-        with _direct.open(url, timeout=timeout_s):
-            return True
-    except (OSError, ValueError):  # refused, timed out, not 2xx; or a half-started server that does not speak HTTP yet
+        fetch(url, timeout_s)
+    except (OSError, http.client.HTTPException):  # refused, too late, not 2xx; or whoever answers speaks no HTTP yet
         return False
+    return True
 
 
 class Child:

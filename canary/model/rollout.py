@@ -11,6 +11,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from canary.model.phase import TERMINAL as TERMINAL  # noqa: PLC0414  part of this module's vocabulary
+from canary.model.phase import Phase as Phase  # noqa: PLC0414
 from canary.model.policy import PRINTABLE, DnsLabel, Model, Text
 from canary.model.route import Arm, Route
 from canary.model.units import Duration, Time
@@ -26,27 +28,6 @@ Sentence = Annotated[str, StringConstraints(pattern=PRINTABLE, max_length=2048)]
 Name = Annotated[str, StringConstraints(pattern=PRINTABLE, max_length=253)]
 StepIndex = Annotated[int, Field(ge=0, le=32)]
 Weight = Annotated[int, Field(ge=0, le=100)]
-
-
-class Phase(StrEnum):
-    PENDING = "Pending"
-    CHECKING = "Checking"
-    PROGRESSING = "Progressing"
-    PAUSED = "Paused"
-    PROMOTING = "Promoting"
-    SUCCEEDED = "Succeeded"
-    ROLLING_BACK = "RollingBack"
-    ROLLED_BACK = "RolledBack"
-    ABORTED = "Aborted"
-    SUPERSEDED = "Superseded"
-    FAILED = "Failed"
-
-    @property
-    def is_terminal(self) -> bool:
-        return self in TERMINAL
-
-
-TERMINAL = frozenset({Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED, Phase.FAILED})
 
 
 class TriggerBy(StrEnum):

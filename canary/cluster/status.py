@@ -16,7 +16,7 @@ import orjson
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import CANARYROLLOUT
 from canary.cluster.timestamps import format_time, utc_now
-from canary.errors import Ambiguous, Conflict, Invalid
+from canary.errors import Ambiguous, Conflict, Invalid, Unavailable
 
 Object = dict[str, Any]
 
@@ -70,7 +70,10 @@ class StatusWriter:
         Unchanged, it may still be on its way: that stays Ambiguous, and trying again is safe, for the
         resourceVersion lets only one of the two through.
         """
-        current = self._gateway.get(CANARYROLLOUT, metadata["namespace"], metadata["name"])
+        try:
+            current = self._gateway.get(CANARYROLLOUT, metadata["namespace"], metadata["name"])
+        except Unavailable:
+            raise error from None
         if current["metadata"].get("uid") == metadata.get("uid") and not _merge_patch(
             current.get("status") or {}, wanted
         ):

@@ -1,4 +1,4 @@
-.PHONY: help setup demo test check bench clean lock crd
+.PHONY: help setup demo test check bench clean lock docs
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,5 +29,6 @@ lock: setup  # after a change of the ranges in pyproject.toml
 	@.venv/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url \
 	  --no-header --quiet --python-version 3.11 --output-file requirements.lock
 
-crd: setup  # after a change of the models in canary/model
+docs: setup  # after a change of the models or of the transition table
 	@.venv/bin/python -m canary.model.crd > deploy/crd.yaml
+	@.venv/bin/python -m canary.engine.picture > docs/engine.md

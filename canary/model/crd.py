@@ -133,7 +133,7 @@ def custom_resource_definition() -> dict[str, Any]:
 def render() -> str:
     """The CRD as YAML, with a first line that says where it comes from."""
     body = yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=110, allow_unicode=True)
-    return f"# Generated from canary/model by `make crd`. Change the models, not this file.\n{body}"
+    return f"# Generated from canary/model by `make docs`. Change the models, not this file.\n{body}"
 
 
 if __name__ == "__main__":

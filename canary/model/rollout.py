@@ -166,6 +166,7 @@ class Cause(StrEnum):
     STABLE_CHANGED = "StableChanged"
     NOT_READY = "NotReady"
     ROUTE_LOST = "RouteLost"
+    BROKEN = "Broken"
 
     @property
     def ends_in(self) -> Phase:
@@ -223,6 +224,7 @@ class RolloutStatus(Model):
     canary: ArmStatus | None = None
     route: RouteStatus | None = None
     policy: PolicyStatus | None = None
+    tile: Duration | None = None
     verdict: VerdictStatus | None = None
     paused_for: PausedFor | None = None
     cause: CauseStatus | None = None

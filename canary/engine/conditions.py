@@ -1,0 +1,56 @@
+"""Conditions in kstatus terms (Ready, Reconciling, Stalled), and Promoted and RolledBack for `kubectl wait`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from canary.engine.observed import Observed
+from canary.model.rollout import Condition, PausedFor, Phase, RolloutStatus
+from canary.model.text import plain
+
+STALLED_ROLLBACK = timedelta(minutes=1)
+
+
+def stalled(observed: Observed, status: RolloutStatus, now: datetime) -> tuple[str, str] | None:
+    """Why nothing moves until somebody does something: reason and sentence; None when it does move."""
+    if status.phase.is_terminal:
+        return None
+    if status.phase in (Phase.PENDING, Phase.CHECKING) and observed.finding:
+        return observed.finding.reason, observed.finding.sentence
+    if observed.route_problem and status.phase is not Phase.PENDING:
+        return observed.route_problem.reason, observed.route_problem.sentence
+    if status.phase is Phase.ROLLING_BACK:
+        is_late = now - (status.phase_started_at or now) > STALLED_ROLLBACK
+        return ("RollbackNotThrough", "the route could not be set back yet; still trying") if is_late else None
+    if status.drift:
+        return "Drift", status.message
+    if observed.source_problem:
+        return "TelemetryUnavailable", observed.source_problem
+    if status.phase is Phase.PAUSED and status.paused_for is PausedFor.INCONCLUSIVE:
+        return "Inconclusive", status.message
+    return None
+
+
+def conditions(observed: Observed, status: RolloutStatus, now: datetime) -> tuple[Condition, ...]:
+    """All conditions; lastTransitionTime moves only when a condition's status does."""
+    phase = status.phase
+    stuck = stalled(observed, status, now)
+    wanted = (
+        ("Ready", phase is Phase.SUCCEEDED, phase.value, status.message),
+        ("Reconciling", not phase.is_terminal and stuck is None, phase.value, status.message),
+        ("Stalled", stuck is not None, stuck[0] if stuck else "Moving", stuck[1] if stuck else ""),
+        ("Promoted", phase is Phase.SUCCEEDED, phase.value, ""),
+        ("RolledBack", phase is Phase.ROLLED_BACK, phase.value, ""),
+    )
+    before = {condition.type: condition for condition in status.conditions}
+    result = []
+    for kind, is_true, reason, message in wanted:
+        value, old = "True" if is_true else "False", before.get(kind)
+        since = old.last_transition_time if old and old.status == value else now
+        result.append(
+            Condition(
+                type=kind, status=value, reason=reason, message=plain(message, 2048), last_transition_time=since,
+                observed_generation=observed.rollout.generation,
+            )
+        )  # fmt: skip
+    return tuple(result)

@@ -1,0 +1,305 @@
+"""What is done about a signal: one function for each `Effect`, from a look to a new status and the actions around it.
+
+The order of the actions is the promise: intent (status) before act (route); a rollback does the route first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from canary.engine.actions import Action, Announce, CleanUp, FreezePolicy, Prepare, SetFinalizer, Shift
+from canary.engine.look import Look
+from canary.engine.mark import Mark
+from canary.engine.signals import DRAIN_GRACE, SUBSET_GRACE, pause_reason
+from canary.engine.table import Effect, Signal
+from canary.model.rollout import (
+    Cause,
+    CauseStatus,
+    DriftStatus,
+    HistoryEntry,
+    Phase,
+    PolicyStatus,
+    RolloutStatus,
+    StepStatus,
+    WeightChange,
+    WeightStatus,
+)
+from canary.model.text import plain
+
+REASSERT_FIRST = timedelta(seconds=30)
+REASSERT_LONGEST = timedelta(minutes=10)
+LOOK_AGAIN_S = 0.5
+
+_CAUSES: Mapping[Signal, Cause] = MappingProxyType(
+    {
+        Signal.DELETED: Cause.DELETED,
+        Signal.ABORT: Cause.ABORT,
+        Signal.TARGET_GONE: Cause.TARGET_GONE,
+        Signal.SUPERSEDED: Cause.SUPERSEDED,
+        Signal.BROKEN_STATUS: Cause.BROKEN,
+        Signal.FAIL: Cause.VERDICT,
+        Signal.STABLE_CHANGED: Cause.STABLE_CHANGED,
+        Signal.DRIFT_ABORT: Cause.DRIFT,
+        Signal.NOT_READY: Cause.NOT_READY,
+        Signal.ROUTE_LOST: Cause.ROUTE_LOST,
+        Signal.INCONCLUSIVE_ROLLBACK: Cause.INCONCLUSIVE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Case(Look):
+    """A look in which a signal was recognised: why, and the phase its rule leads to."""
+
+    signal: Signal
+    to: Phase
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A new status, with what comes before and after it is written."""
+
+    status: RolloutStatus
+    before: tuple[Action, ...] = ()
+    after: tuple[Action, ...] = ()
+    look_again_s: float | None = None
+
+
+def _with(status: RolloutStatus, **changes: Any) -> RolloutStatus:
+    return status.model_copy(update=changes)
+
+
+def _move(case: Case, why: str, **changes: Any) -> RolloutStatus:
+    """The status in another phase, or on another step, with a line of history."""
+    status = _with(case.status, phase=case.to, message=plain(why, 2048), phase_started_at=case.now, **changes)
+    return remember(status, case.now, why)
+
+
+def remember(status: RolloutStatus, now: datetime, why: str) -> RolloutStatus:
+    """One more line of history, for what the status says now."""
+    entry = HistoryEntry(
+        at=now,
+        phase=status.phase,
+        step=status.step.index if status.step else None,
+        weight=status.weight.desired,
+        sentence=plain(why, 300),
+    )
+    return _with(status, history=(*status.history, entry))
+
+
+def _stall(case: Case) -> Outcome:
+    finding = case.observed.finding
+    new = _with(case.status, message=plain(case.why, 2048), phase_started_at=case.status.phase_started_at or case.now)
+    is_news = case.status.message != new.message
+    announce = (Announce("Warning", finding.reason, case.why),) if is_news and finding else ()
+    return Outcome(new, after=announce)
+
+
+def _pin(case: Case) -> Outcome:
+    resolved, observed = case.observed.resolved, case.observed
+    assert resolved is not None  # the signal says so
+    policy = resolved.policy
+    status = _move(
+        case,
+        f"checking: {resolved.canary.deployment} against {resolved.stable.deployment} by policy {policy.name}",
+        service=resolved.service,
+        target_revision=observed.target_revision,
+        stable=resolved.stable,
+        canary=resolved.canary,
+        route=resolved.route,
+        policy=PolicyStatus(name=policy.name, digest=policy.digest, resolved=policy.document()),
+        step=StepStatus(index=policy.strategy.first_step, of=policy.strategy.last_step),
+        weight=WeightStatus(desired=0),
+        step_elapsed=timedelta(0),
+        resumed_at=None,
+    )
+    return Outcome(status, before=(FreezePolicy(), SetFinalizer(True)))
+
+
+def _prepare(case: Case) -> Outcome:
+    # resumed_at remembers when the subset was asked for: the first weight waits for the mesh to know it.
+    return Outcome(
+        _with(case.status, resumed_at=case.now, message=case.why),
+        before=(Prepare(),),
+        look_again_s=SUBSET_GRACE.total_seconds(),
+    )
+
+
+def _ask(case: Case, step: int) -> Outcome:
+    """Intent first: the step and its weight in status, then the route."""
+    strategy = case.strategy
+    weight = strategy.weight_of(step)
+    change = WeightChange(step=step, weight=weight, asked=case.now)
+    status = _move(
+        case,
+        case.why,
+        step=StepStatus(index=step, of=strategy.last_step),
+        weight=case.status.weight.model_copy(update={"desired": weight}),
+        step_elapsed=timedelta(0),
+        resumed_at=None,
+        paused_for=None,
+        drift=None,
+        weight_changes=(*case.status.weight_changes, change),
+    )
+    wants_header = Look(_seen_as(case, status), case.now).wants_header
+    route = case.observed.route
+    is_there = route is not None and (route.weight, route.header) == (weight, wants_header)
+    return Outcome(status, after=() if is_there else (Shift(weight, wants_header),))
+
+
+def _seen_as(case: Case, status: RolloutStatus) -> Any:
+    return replace(case.observed, rollout=case.observed.rollout.model_copy(update={"status": status}))
+
+
+def _begin(case: Case) -> Outcome:
+    outcome = _ask(case, case.strategy.first_step)
+    where = "the header route" if case.strategy.match else f"{outcome.status.weight.desired} %"
+    return _announced(outcome, Announce("Normal", "RolloutStarted", f"started with {where}: {case.why}"))
+
+
+def _advance(case: Case) -> Outcome:
+    outcome = _ask(case, case.step + 1)
+    weight = outcome.status.weight.desired
+    if case.step == case.strategy.last_step:
+        return _announced(outcome, Announce("Normal", "Baking", f"all traffic is on the canary: {case.why}"))
+    return _announced(outcome, Announce("Normal", "StepPassed", f"going on to {weight} %: {case.why}"))
+
+
+def _jump(case: Case) -> Outcome:
+    outcome = _ask(case, case.strategy.last_step + 1)
+    return _announced(outcome, Announce("Normal", "FullPromotion", f"going to 100 % at once: {case.why}"))
+
+
+def _announced(outcome: Outcome, announce: Announce) -> Outcome:
+    return Outcome(outcome.status, outcome.before, (*outcome.after, announce), outcome.look_again_s)
+
+
+def _shift(case: Case) -> Outcome:
+    mark = ""
+    if case.phase is Phase.ROLLING_BACK and case.status.cause:
+        mark = Mark(case.observed.rollout.name, case.status.cause.reason, case.status.cause.sentence).render()
+    return Outcome(case.status, before=(Shift(case.status.weight.desired, case.wants_header, mark),))
+
+
+def _start_clock(case: Case) -> Outcome:
+    status = case.status
+    changes = status.weight_changes
+    if changes and changes[-1].reached is None:
+        changes = (*changes[:-1], changes[-1].model_copy(update={"reached": case.now}))
+    clock_runs = case.phase is not Phase.PAUSED
+    new = _with(
+        status,
+        weight_changes=changes,
+        drift=None,
+        resumed_at=(status.resumed_at or case.now) if clock_runs else None,
+        message=plain(case.why, 2048) if clock_runs else status.message,
+    )
+    again = DRAIN_GRACE.total_seconds() if case.phase is Phase.ROLLING_BACK else None
+    return Outcome(new, look_again_s=again)
+
+
+def _stop_clock(case: Case) -> Outcome:
+    new = _with(case.status, step_elapsed=case.elapsed, resumed_at=None, message=plain(f"HOLD: {case.why}", 2048))
+    return Outcome(new, after=(Announce("Warning", "Holding", case.why),))
+
+
+def _drift(case: Case) -> Outcome:
+    """Hold, say who, and set the weight again with a growing pause: never fight in a loop."""
+    status, old = case.status, case.status.drift
+    tries = old.reasserted if old else 0
+    pause = min(REASSERT_FIRST * 2**tries, REASSERT_LONGEST)
+    drift = DriftStatus(
+        since=old.since if old else case.now,
+        manager=plain(case.observed.manager, 253),
+        reasserted=tries + 1 if old and case.observed.route else tries,
+        next_try=case.now + pause,
+    )
+    changes = status.weight_changes
+    if old is None:  # from here on the configured weight is not the step's: no evidence until it is again
+        changes = (*changes, WeightChange(step=case.step, weight=status.weight.desired, asked=case.now))
+    new = _with(
+        status,
+        drift=drift,
+        weight_changes=changes,
+        step_elapsed=case.elapsed,
+        resumed_at=None,
+        message=plain(f"HOLD: {case.why}", 2048),
+    )
+    shift = (Shift(status.weight.desired, case.wants_header),) if old and case.observed.route else ()
+    announce = Announce("Warning", "Drift", case.why)
+    return Outcome(new, after=(*shift, announce))
+
+
+def _pause(case: Case) -> Outcome:
+    found = pause_reason(case)
+    assert found is not None  # the signal says so
+    status = _move(case, case.why, paused_for=found[0], step_elapsed=case.elapsed, resumed_at=None)
+    return Outcome(status, after=(Announce("Normal", "Paused", case.why),))
+
+
+def _resume(case: Case) -> Outcome:
+    running = case.now if case.is_reached else None
+    return Outcome(_move(case, case.why, paused_for=None, resumed_at=running))
+
+
+def _roll_back(case: Case) -> Outcome:
+    cause = case.mark.cause if case.signal is Signal.ROLLBACK_MARK and case.mark else _CAUSES[case.signal]
+    name, route = case.observed.rollout.name, case.observed.route
+    change = WeightChange(step=case.step, weight=0, asked=case.now)
+    status = _move(
+        case,
+        case.why,
+        cause=CauseStatus(reason=cause, sentence=plain(case.why, 2048)),
+        weight=case.status.weight.model_copy(update={"desired": 0}),
+        step_elapsed=timedelta(0),
+        resumed_at=None,
+        paused_for=None,
+        drift=None,
+        weight_changes=(*case.status.weight_changes, change),
+    )
+    has_traffic = route is not None and (route.weight > 0 or route.header)
+    first = (Shift(0, False, Mark(name, cause, case.why).render()),) if has_traffic else ()
+    return Outcome(status, before=first, after=(Announce("Warning", "RollingBack", case.why),))
+
+
+def _clean(case: Case) -> Outcome:
+    return Outcome(
+        case.status, before=(CleanUp(promoted=case.phase is not Phase.ROLLING_BACK),), look_again_s=LOOK_AGAIN_S
+    )
+
+
+def _end(case: Case) -> Outcome:
+    status = _move(case, case.why, resumed_at=None, paused_for=None, drift=None)
+    kind = "Normal" if case.to is Phase.SUCCEEDED else "Warning"
+    return Outcome(status, after=(SetFinalizer(False), Announce(kind, case.to.value, case.why)))  # type: ignore[arg-type]
+
+
+def _forget(case: Case) -> Outcome:
+    return Outcome(case.status, after=(SetFinalizer(False),))
+
+
+EFFECTS: Mapping[Effect, Callable[[Case], Outcome]] = MappingProxyType(
+    {
+        Effect.STALL: _stall,
+        Effect.PIN: _pin,
+        Effect.PREPARE: _prepare,
+        Effect.BEGIN: _begin,
+        Effect.SHIFT: _shift,
+        Effect.START_CLOCK: _start_clock,
+        Effect.STOP_CLOCK: _stop_clock,
+        Effect.DRIFT: _drift,
+        Effect.PAUSE: _pause,
+        Effect.RESUME: _resume,
+        Effect.ADVANCE: _advance,
+        Effect.JUMP: _jump,
+        Effect.ROLL_BACK: _roll_back,
+        Effect.CLEAN: _clean,
+        Effect.END: _end,
+        Effect.FORGET: _forget,
+    }
+)

@@ -1,0 +1,141 @@
+"""Questions that signals and effects ask of one observation. Each answer is a plain fact; no rule lives here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from canary.engine.mark import Mark, read_mark
+from canary.engine.observed import Observed
+from canary.model.policy import Policy, Strategy
+from canary.model.rollout import Phase, RolloutStatus
+from canary.model.verdict import Outcome, Reason
+
+BLIND = frozenset({Reason.UNAVAILABLE, Reason.STALE})
+"""Reasons that are about the metrics source, not about the release: clocks stop, deadlines too."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One observation at one time (aware, UTC)."""
+
+    observed: Observed
+    now: datetime
+
+    @property
+    def status(self) -> RolloutStatus:
+        return self.observed.rollout.status
+
+    @property
+    def phase(self) -> Phase:
+        return self.status.phase
+
+    @property
+    def policy(self) -> Policy:
+        """The frozen policy. Only asked for after `is_pinned`."""
+        assert self.observed.policy is not None
+        return self.observed.policy
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.policy.strategy
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.observed.policy is not None and self.status.route is not None and self.status.canary is not None
+
+    @property
+    def step(self) -> int:
+        return self.status.step.index if self.status.step else 0
+
+    @property
+    def is_active(self) -> bool:
+        """Traffic is being divided, or waits for a person in between."""
+        return self.is_pinned and self.phase in (Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING)
+
+    @cached_property
+    def elapsed(self) -> timedelta:
+        """Time spent in this step with the clock running; pauses and outages do not count."""
+        running = self.now - self.status.resumed_at if self.status.resumed_at else timedelta(0)
+        return self.status.step_elapsed + max(running, timedelta(0))
+
+    @property
+    def in_phase(self) -> timedelta:
+        return self.now - (self.status.phase_started_at or self.now)
+
+    @property
+    def hold(self) -> timedelta:
+        return self.strategy.hold_of(self.step)
+
+    @property
+    def time_is_over(self) -> bool:
+        return self.is_reached and self.elapsed >= self.hold
+
+    @property
+    def is_overdue(self) -> bool:
+        """The step's hold and the policy's maxWait are over and there is still no verdict to go on."""
+        verdict = self.observed.verdict
+        undecided = verdict is not None and verdict.outcome is Outcome.HOLD and verdict.reason not in BLIND
+        return undecided and not self.is_blind and self.time_is_over and self.elapsed >= self.hold + self.max_wait
+
+    @property
+    def max_wait(self) -> timedelta:
+        return self.policy.analysis.max_wait
+
+    @property
+    def passes(self) -> bool:
+        verdict = self.observed.verdict
+        return verdict is not None and verdict.outcome is Outcome.PASS and not self.is_blind
+
+    @property
+    def blind_because(self) -> str:
+        """Why nothing can be judged now, "" when it can."""
+        observed = self.observed
+        if observed.source_problem:
+            return observed.source_problem
+        if observed.verdict is not None and observed.verdict.reason in BLIND:
+            return observed.verdict.sentence
+        return ""
+
+    @property
+    def is_blind(self) -> bool:
+        return bool(self.blind_because)
+
+    @property
+    def stable_is_gone(self) -> bool:
+        return self.is_pinned and not self.observed.stable_revision
+
+    @property
+    def wants_header(self) -> bool:
+        """Whether our header route belongs on the route in this step."""
+        if self.phase is Phase.ROLLING_BACK:
+            return False  # decided without the policy, which may be what is missing
+        match = self.strategy.match
+        if match is None:
+            return False
+        return self.step == 0 or (match.keep and self.step <= self.strategy.last_step)
+
+    @property
+    def route_is_as_desired(self) -> bool:
+        route = self.observed.route
+        return route is not None and (route.weight, route.header) == (self.status.weight.desired, self.wants_header)
+
+    @property
+    def is_reached(self) -> bool:
+        """The step's weight has been on the route."""
+        changes = self.status.weight_changes
+        return bool(changes) and changes[-1].reached is not None
+
+    @cached_property
+    def mark(self) -> Mark | None:
+        """The note of a rollback of this very rollout, when it is on the route."""
+        route = self.observed.route
+        mark = read_mark(route.mark) if route is not None and route.mark else None
+        return mark if mark is not None and mark.rollout == self.observed.rollout.name else None
+
+    @property
+    def is_past_this_pause(self) -> bool:
+        """An operator wished to go past exactly this step."""
+        wish = self.observed.rollout.spec.promote
+        return wish is not None and (wish.full is True or wish.step == self.step)

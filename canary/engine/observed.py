@@ -1,0 +1,72 @@
+"""What one look at a rollout saw. The daemon fills it in; `step` decides on nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from canary.model.policy import Policy
+from canary.model.rollout import ArmStatus, Rollout, RouteStatus
+from canary.model.route import RouteState
+from canary.model.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why something cannot be done, for a condition: CamelCase reason and one sentence."""
+
+    reason: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a rollout is pinned to when it is checked."""
+
+    service: str
+    route: RouteStatus
+    stable: ArmStatus
+    canary: ArmStatus
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """Pods of the pinned revision: ready of wanted."""
+
+    ready: int = 0
+    wanted: int = 0
+
+    @property
+    def are_ready(self) -> bool:
+        return self.wanted > 0 and self.ready >= self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One look.
+
+    `policy` is the frozen one, None before the rollout is pinned. `resolved` or `finding` answers a rollout that is not
+    pinned yet. `route` is what the pinned route says now, or `route_problem` why it cannot be read.
+    `target_revision` is the target's newest revision, "" when the Deployment is gone; `stable_revision` likewise.
+    `is_prepared` means the subsets exist, `is_clean` that nothing we added is left to take away. `source_problem` says
+    why the metrics source cannot be used, "" when it can. `superseded_by` names the attempt or revision that takes
+    over. `manager` is who last changed the route, when somebody else did. `grace_over` means the mesh had time to let
+    go of a subset before it is dropped.
+    """
+
+    rollout: Rollout
+    policy: Policy | None = None
+    resolved: Resolved | None = None
+    finding: Finding | None = None
+    route: RouteState | None = None
+    route_problem: Finding | None = None
+    target_revision: str = ""
+    stable_revision: str = ""
+    pods: Pods = field(default_factory=Pods)
+    is_prepared: bool = False
+    is_clean: bool = True
+    verdict: Verdict | None = None
+    source_problem: str = ""
+    observed_weight: int | None = None
+    superseded_by: str = ""
+    manager: str = ""

@@ -74,8 +74,8 @@ def intake(candidates: Sequence[Candidate], carrier: Carrier | None, rollouts: S
             continue
         if carrier is not None and carrier.made is not None and candidate.made <= carrier.made:
             sentence = (
-                f"revision {candidate.revision} is not newer than {carrier.deployment}, which carries the traffic, so it "
-                f"does not start by itself; `canary start {candidate.deployment}` starts it"
+                f"revision {candidate.revision} is not newer than {carrier.deployment}, which carries the traffic, so "
+                f"it does not start by itself; `canary start {candidate.deployment}` starts it"
             )
             notes.append((candidate.deployment, Announce("Normal", "OlderRevision", sentence)))
             continue
@@ -84,8 +84,8 @@ def intake(candidates: Sequence[Candidate], carrier: Carrier | None, rollouts: S
     return Intake(newest, tuple(notes))
 
 
-def attempt_document(namespace: str, candidate: Candidate, owner_uid: str) -> dict[str, Any]:
-    """The CanaryRollout of a first attempt. Its name is a function of the revision: whoever races makes the same one."""
+def attempt_document(namespace: str, candidate: Candidate) -> dict[str, Any]:
+    """The CanaryRollout of a first attempt; its name is a function of the revision, so whoever races makes the same."""
     spec: dict[str, Any] = {
         "target": candidate.deployment,
         "policyName": candidate.asks.policy,

@@ -32,8 +32,8 @@ def page() -> str:
     """docs/engine.md."""
     return (
         "# The engine\n\n"
-        "Generated from `canary/engine/table.py` by `make docs`. A pair that is not listed changes nothing; signals are\n"
-        "looked at in the order of `Signal`, the first that holds and has a rule decides.\n\n"
+        "Generated from `canary/engine/table.py` by `make docs`. A pair that is not listed changes nothing; signals\n"
+        "are looked at in the order of `Signal`, the first that holds and has a rule decides.\n\n"
         f"```mermaid\n{diagram()}\n```\n\n{table()}\n"
     )
 

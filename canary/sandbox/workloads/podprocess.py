@@ -57,19 +57,26 @@ class Surroundings:
     """Seconds for which a process serves on after its Pod left the mesh."""
 
 
-class PodProcess(threading.Thread):
+class PodProcess:
     """Runs the process of `pod` until `end()`; `on_end(uid)` is called when it is over."""
 
     def __init__(self, pod: dict[str, Any], around: Surroundings, on_end: Callable[[str], None]) -> None:
         metadata = pod["metadata"]
         self.uid: str = metadata["uid"]
         self._namespace, self._name = metadata["namespace"], metadata["name"]
-        super().__init__(name=f"pod-{self._namespace}/{self._name}", daemon=True)
+        self._thread = threading.Thread(target=self._until_its_end, name=f"pod-{self._name}", daemon=True)
         self._pod, self._around, self._on_end = pod, around, on_end
         self._ending = threading.Event()
         self._drain_s = around.drain_s
         self._is_reported, self._is_gone = False, False
         self._backoff = Backoff(base_seconds=1.0, cap_seconds=30.0, floor_share=1.0)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the process has ended."""
+        self._thread.join()
 
     def end(self, *, drain: bool = True) -> None:
         """Ask it to end; returns at once. Without `drain` it does not wait for the mesh."""
@@ -77,7 +84,7 @@ class PodProcess(threading.Thread):
             self._drain_s = 0.0
         self._ending.set()
 
-    def run(self) -> None:
+    def _until_its_end(self) -> None:
         try:
             self._run()
         except Exception:  # the Pod stays as it is in the API, the log says why; the others go on

@@ -104,16 +104,22 @@ class AbsoluteLimit:
         self._stable_breach_until = -math.inf
         self._minute = LastMinute(figures=4)
         self._judged = [0, 0, 0, 0]
+        self._step: int | None = None
+        self.judged_in_step = (0, 0)
+        """The canary's (requests, bad ones) of the newest step, as far as they are evidence."""
 
     def observe(self, window: Window) -> None:
         """Take in one window after the warm-up. At 100 % there is no stable: the canary alone decides."""
         counts = (*self.objective.count(window.canary), *self.objective.count(window.stable))
         canary_total, canary_bad, stable_total, stable_bad = counts
+        if window.step != self._step:
+            self._step, self.judged_in_step = window.step, (0, 0)
         self._minute.add(window, *counts)
         self.stable_breaches = window.weight < 100 and self._does_stable_breach(window, stable_total, stable_bad)
         if not self.stable_breaches:
             self._canary.observe(window.step, canary_total, canary_bad)
             self._judged = [sum(pair) for pair in zip(self._judged, counts, strict=True)]
+            self.judged_in_step = (self.judged_in_step[0] + canary_total, self.judged_in_step[1] + canary_bad)
 
     def _does_stable_breach(self, window: Window, total: int, bad: int) -> bool:
         self._stable.observe(window.step, total, bad)

@@ -5,12 +5,13 @@ the reasons to hold, the pass. Evidence that has reached its limit is final for 
 rollbacks counts every look, so a later dip takes nothing back, nor does a metrics source that has gone away since.
 
 A pass asks for fresh data, requests (`minRequests` of this step; one at 100 %, where nothing but the canary is left;
-`match.minRequests`, which may be none, in the header stage), no breach, and no evidence near one. That the step's time
-is over is the engine's to say. Missing data is never a pass.
+`match.minRequests`, which may be none, in the header stage), this step's counts within the limits, and no evidence near
+a breach. That the step's time is over is the engine's to say. Missing data is never a pass.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from canary.analysis import sentence
@@ -39,7 +40,7 @@ class Baseline:
 
 @dataclass(slots=True)
 class _StepSoFar:
-    """Sums over the windows of one step; `canary` and `stable` leave the warm-up out."""
+    """Sums over the windows of one step; `canary` and `stable` leave out the warm-up and incidents of the service."""
 
     step: int
     weight: int
@@ -50,14 +51,14 @@ class _StepSoFar:
     expected_hundredths: int = 0
     """Canary requests that the weight promised since the last one that came, times 100 (kept whole)."""
 
-    def add(self, window: Window) -> None:
+    def add(self, window: Window, *, in_incident: bool) -> None:
         self.weight = window.weight
         self.stable_requests += window.stable.requests
-        if window.warm:
+        if not window.warm:
+            self.warming += window.canary
+        elif not in_incident:
             self.canary += window.canary
             self.stable += window.stable
-        else:
-            self.warming += window.canary
         if window.canary.requests:
             self.expected_hundredths = 0
         else:
@@ -97,7 +98,6 @@ class Judge:
         if self._step is None or self._step.step != window.step:
             self._step = _StepSoFar(window.step, window.weight)
         self._last = window
-        self._step.add(window)
         self._minute.add(window, window.canary.requests, window.stable.requests)
         if window.warm:
             self._cold_since = None
@@ -105,9 +105,10 @@ class Judge:
                 limit.observe(window)
         elif self._cold_since is None:
             self._cold_since = window.start
+        self._step.add(window, in_incident=any(limit.is_service_incident for limit in self._limits))
         broken = [limit for limit in self._limits if limit.is_breached and not limit.stable_breaches]
         if broken and self._failed is None:
-            self._failed = self._fail(broken, self._step)
+            self._failed = self._fail(broken)
         return self._failed or self._hold_or_pass(self._step, now)
 
     def verdict(self, now: float, source: SourceState, step: int | None = None) -> Verdict:
@@ -146,7 +147,7 @@ class Judge:
             return Reason.UNAVAILABLE, sentence.unavailable(source)
         if not source.series_seen:
             return Reason.NO_DATA, sentence.no_series()
-        if source.newest_tile_end is None:
+        if source.newest_tile_end is None or not math.isfinite(source.newest_tile_end):
             return Reason.NO_DATA, sentence.no_window()
         fresh_s = source.settle_s + 2 * source.tile_s
         if not source.is_fresh(now):
@@ -162,8 +163,9 @@ class Judge:
             self._traffic_state(so_far)
             or self._warm_up(so_far, now)
             or self._incident()
-            or self._suspicion()
+            or self._near_failing()
             or self._too_few(so_far)
+            or self._over_limit(so_far)
         )
         if reason is not None:
             return self._hold(*reason)
@@ -204,12 +206,23 @@ class Judge:
                 return Reason.SERVICE_INCIDENT, text
         return None
 
-    def _suspicion(self) -> tuple[Reason, str] | None:
+    def _near_failing(self) -> tuple[Reason, str] | None:
         for limit in self._limits:
             if limit.e_value >= PASSES_BELOW:
-                text = sentence.suspicious(limit.evidence, limit.objective.slower_than_ms, PASSES_BELOW)
-                return Reason.INCONCLUSIVE, text
+                return self._undecided(limit)
         return None
+
+    def _over_limit(self, so_far: _StepSoFar) -> tuple[Reason, str] | None:
+        """This step's plain counts are over a limit. In the header stage debug users are too few to say."""
+        for limit in self._limits:
+            total, bad = limit.judged_in_step
+            if so_far.step != HEADER_STEP and bad > limit.objective.bound * total:
+                return self._undecided(limit)
+        return None
+
+    def _undecided(self, limit: AbsoluteLimit) -> tuple[Reason, str]:
+        text = sentence.undecided(limit.evidence, limit.objective.slower_than_ms, limit.judged_in_step, PASSES_BELOW)
+        return Reason.INCONCLUSIVE, text
 
     def _too_few(self, so_far: _StepSoFar) -> tuple[Reason, str] | None:
         need = self._needed(so_far)
@@ -231,10 +244,9 @@ class Judge:
             return self._policy.strategy.match.min_requests if self._policy.strategy.match else 0
         return 1 if so_far.weight == FULL_WEIGHT else self._policy.analysis.min_requests
 
-    def _fail(self, broken: list[AbsoluteLimit], so_far: _StepSoFar) -> Verdict:
+    def _fail(self, broken: list[AbsoluteLimit]) -> Verdict:
         parts = [
-            sentence.breach(limit.evidence, limit.objective.slower_than_ms, limit.objective.count(so_far.canary))
-            for limit in broken
+            sentence.breach(limit.evidence, limit.objective.slower_than_ms, limit.judged_in_step) for limit in broken
         ]
         return Verdict(Outcome.FAIL, broken[0].objective.reason, "; ".join(parts) + ".", self._evidence)
 

@@ -25,7 +25,7 @@ def share_text(share: float) -> str:
         return "over 99.9 %"
     if percent < 0.001:
         return "under 0.001 %"
-    digits = 1 if percent >= 1 else 1 - math.floor(math.log10(percent))
+    digits = 1 if percent >= 1 else 2 if percent >= 0.01 else 3
     return f"{percent:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
@@ -81,8 +81,9 @@ def p99_text(arm: ArmCounts, limit_ms: float) -> str:
 def fast_abort(thresholds: OutlierDetection, canary: ArmCounts, stable: ArmCounts) -> str:
     return (
         f"{canary.errors:,} of {canary.requests:,} canary requests ({share_text(canary.error_share)}) failed within "
-        f"{format_duration(thresholds.interval)}, where {thresholds.consecutive5xx_errors} and half of them abort at "
-        f"once; {stable_text(stable.errors, stable.requests)}."
+        f"{format_duration(thresholds.interval)}, a near-total failure (at least "
+        f"{thresholds.consecutive5xx_errors} errors and half of the requests); "
+        f"{stable_text(stable.errors, stable.requests)}."
     )
 
 
@@ -118,13 +119,14 @@ def incident(minute: Evidence, limit_ms: float | None) -> str:
     )
 
 
-def suspicious(numbers: Evidence, limit_ms: float | None, needed: float) -> str:
-    """Not failed, but too close to it to go on."""
-    bad = "errors" if limit_ms is None else f"slower than {bound_text(limit_ms)}"
+def undecided(numbers: Evidence, limit_ms: float | None, this_step: tuple[int, int], passes_below: float) -> str:
+    """Not failed, but over the limit in this step or too close to failing; `this_step` as in `breach`."""
+    where = f" (in this step {out_of(this_step[1], this_step[0])})" if this_step[0] != numbers.canary_total else ""
+    bad = "errors, limit" if limit_ms is None else f"slower than {bound_text(limit_ms)}, P99 allows"
     return (
-        f"undecided: canary {out_of(numbers.canary_bad, numbers.canary_total)} {bad}, evidence "
-        f"{ratio_text(numbers.e_value)} of being over the limit of {share_text(numbers.bound)} (it passes below "
-        f"{ratio_text(needed)}, fails at {ratio_text(numbers.limit)}); "
+        f"undecided: canary {out_of(numbers.canary_bad, numbers.canary_total)}{where} {bad} "
+        f"{share_text(numbers.bound)}, evidence {ratio_text(numbers.e_value)} (a step passes within its limit and "
+        f"below {ratio_text(passes_below)}, fails at {ratio_text(numbers.limit)}); "
         f"{stable_text(numbers.stable_bad, numbers.stable_total)}."
     )
 
@@ -165,7 +167,7 @@ def stale(age_s: float, fresh_within_s: float) -> str:
 
 
 def no_series() -> str:
-    return "the metrics source has no series of this service's workloads: is the mesh scraped, are they in it?"
+    return "the metrics source has no series of this service: it does not scrape the mesh, or the service is not in it."
 
 
 def no_window() -> str:
@@ -185,7 +187,7 @@ def no_header_traffic(need: int, stable: ArmCounts) -> str:
 
 def no_canary_traffic(expected: float, weight: int, stable: int) -> str:
     return (
-        f"a routing fault: no request reached the canary while about {expected:,.0f} of its {weight} % should have; "
+        f"a routing fault: no request reached the canary, about {expected:,.0f} were expected at {weight} %; "
         f"stable had {stable:,} in this step."
     )
 

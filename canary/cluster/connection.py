@@ -29,14 +29,13 @@ def in_pod() -> bool:
 
 
 def api_client(kubeconfig: str | None = None, context: str | None = None) -> ApiClient:
-    """The official client for a cluster, its hidden retries off and TCP keep-alive on.
+    """The official client for a cluster, with TCP keep-alive on.
 
     Without a kubeconfig, a context or $KUBECONFIG: the pod's own account inside a cluster, else ~/.kube/config.
     Raises InputError when the kubeconfig is missing or broken, or has no such context.
     """
     from kubernetes.client import ApiClient, Configuration
     from kubernetes.config import load_incluster_config, load_kube_config
-    from urllib3 import Retry
 
     configuration = Configuration()
     source = _kubeconfig(kubeconfig, context)
@@ -45,8 +44,6 @@ def api_client(kubeconfig: str | None = None, context: str | None = None) -> Api
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             load_kube_config(source, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
-    # urllib3 would repeat a refused connection three times by itself (decisions.md 20)
-    configuration.retries = Retry(0)
     configuration.connection_pool_maxsize = POOL_SIZE
     configuration.keep_alive = True
     return ApiClient(configuration)

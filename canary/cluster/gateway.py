@@ -128,7 +128,7 @@ class Gateway:
             items: Objects = []
             version = ""
             try:
-                for part, version in self.pages(  # noqa: B007  the last page's version is the list's
+                for part, version in self.pages(  # noqa: B007  the same for all pages
                     kind, namespace, label_selector=label_selector, field_selector=field_selector, page=page
                 ):
                     items += part
@@ -150,9 +150,12 @@ class Gateway:
     ) -> Iterator[tuple[Objects, str]]:
         """`(objects, resourceVersion)` page by page, so that a caller can project each and let it go.
 
-        All pages are of one consistent snapshot. Raises Expired when the snapshot is gone: begin again.
+        All pages carry the first one's version. They are one snapshot by the API's contract; where a server does not
+        keep it, a watch from there still tells of everything that changed in between. Raises Expired when the snapshot
+        is gone: begin again.
         """
         query = _selectors(label_selector, field_selector) | {"limit": str(page)}
+        version = ""
         while True:
             request = Request("list", kind, namespace, query=query)
             answer = self._read(request)
@@ -163,7 +166,8 @@ class Gateway:
                 # items of a list carry neither; a watch event and a get do
                 item.setdefault("apiVersion", kind.api_version)
                 item.setdefault("kind", kind.kind)
-            yield items, str(metadata.get("resourceVersion", ""))
+            version = version or str(metadata.get("resourceVersion", ""))
+            yield items, version
             token = metadata.get("continue")
             if not token:
                 return

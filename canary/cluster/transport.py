@@ -108,6 +108,7 @@ class Transport:
         return self._exchange(request, Timeout(connect=connect_seconds, read=silence_seconds), read_body=False)
 
     def _exchange(self, request: Request, timeout: Timeout, *, read_body: bool) -> BaseHTTPResponse:
+        from urllib3 import Retry
         from urllib3.exceptions import HTTPError
 
         status, started = 0, time.monotonic()
@@ -118,6 +119,8 @@ class Transport:
                 body=request.body,
                 headers=self._headers(request),
                 timeout=timeout,
+                # urllib3 repeats three times by itself, a DELETE or a PUT as well (decisions.md 20)
+                retries=Retry(0),
                 redirect=False,
                 preload_content=read_body,
             )

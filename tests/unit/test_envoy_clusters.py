@@ -98,6 +98,14 @@ def test_target_ports_are_numbers_or_names_of_the_pods_own_ports(port: Json, exp
     assert hosts_of(clusters[f"outbound|80||{HOST}"]) == expected
 
 
+def test_a_pod_that_listens_elsewhere_than_declared_is_called_there() -> None:
+    moved = pod("v1", "127.0.0.1", metadata={"annotations": {"sandbox.canary.delivery/port": "41234"}})
+    moved["metadata"]["labels"] = {"app": "payment"}
+    clusters = clusters_of(translate([], [], [service()], [moved]))
+
+    assert hosts_of(clusters[f"outbound|80||{HOST}"]) == ["127.0.0.1:41234"]
+
+
 def test_a_port_without_target_port_is_the_pods_own_and_one_that_is_not_http_has_no_cluster() -> None:
     plain = service()
     plain["spec"]["ports"] = [{"port": 80}, {"name": "tcp-audit", "port": 9999}, {"port": 53, "protocol": "UDP"}]

@@ -1,6 +1,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from canary.sandbox.envoy.names import Client
 from canary.sandbox.envoy.translate import Resources, translate
@@ -214,6 +216,50 @@ def test_a_broken_virtual_service_leaves_the_service_reachable_and_the_others_al
         "outbound|80|v2|cart.default.svc.cluster.local"
     )
     assert resources.warnings == ("VirtualService default/payment: left out, it is broken: KeyError('destination')",)
+
+
+@pytest.mark.parametrize("regex", ["(", "(?=lookahead)", r"(a)\1"])
+def test_an_expression_that_envoy_would_refuse_takes_only_its_own_object_with_it(regex: str) -> None:
+    (route,), (warning,) = translated({"match": [{"uri": {"regex": regex}}], "route": [to("v2")]})
+
+    assert route["route"]["cluster"] == "outbound|80||payment.default.svc.cluster.local"
+    assert warning.startswith("VirtualService default/payment: left out, it is broken")
+
+
+_NAMES = (
+    "hosts",
+    "host",
+    "http",
+    "route",
+    "match",
+    "uri",
+    "headers",
+    "destination",
+    "subsets",
+    "trafficPolicy",
+    "ports",
+)
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["", "payment", "2s"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(spec=_ANYTHING, kind=st.sampled_from(["VirtualService", "DestinationRule", "Service"]))
+def test_no_object_however_broken_costs_another_service_its_route(spec: Any, kind: str) -> None:
+    broken = {"metadata": {"name": "odd", "namespace": "default"}, "spec": spec}
+    cart = virtual_service({"route": [to("v2", host="cart")]}, name="a-cart", hosts=["cart"])
+    resources = translate(
+        [cart, *([broken] if kind == "VirtualService" else [])],
+        [broken] if kind == "DestinationRule" else [],
+        [service("cart"), *([broken] if kind == "Service" else [])],
+        [],
+    )
+
+    assert routes_of(resources, "cart.default.svc.cluster.local:80")[0]["route"]["cluster"] == (
+        "outbound|80|v2|cart.default.svc.cluster.local"
+    )
 
 
 def test_a_service_answers_to_all_the_names_that_cluster_dns_knows() -> None:

@@ -73,6 +73,9 @@ def _serve(arguments: argparse.Namespace, stop: threading.Event) -> int:
                         "envoy ended with exit code %s; the end of its log:\n%s", server.wait(0), server.log_tail()
                     )
                     return 1
+                if not feeder.is_running:
+                    log.error("the feeder ended: changes of the cluster would no longer reach envoy")
+                    return 1
             feeder.stop()  # before Envoy goes, or its last change waits for an answer
     finally:
         feeder.stop()

@@ -79,6 +79,15 @@ def _listener(directory: Path, listen: tuple[str, int], client: Client) -> Json:
             "config_source": _source(directory, ROUTES_FILE),
         },
         "access_log": _istio_metrics(client),
+        # Envoy's own answers say why (NC, UH, UT, ...), so that a load generator can tell them from a backend's.
+        "local_reply_config": {
+            "mappers": [
+                {
+                    "filter": {"response_flag_filter": {}},
+                    "headers_to_add": [{"header": {"key": "x-envoy-response-flags", "value": "%RESPONSE_FLAGS%"}}],
+                }
+            ]
+        },
         "http_filters": [
             {"name": name, "typed_config": {"@type": f"type.googleapis.com/{kind}"}}
             for name, kind in _FILTER_TYPES.items()

@@ -60,23 +60,29 @@ class Rules:
     """
 
     def __init__(self, destination_rules: Iterable[Json], client: Client, warnings: Warnings) -> None:
-        self._rules = sorted((r for r in destination_rules if is_exported(r, client.namespace)), key=age_order)
+        self._rules: list[tuple[str, Json]] = []
+        """With the host or wildcard each is for, the oldest first."""
+        for rule in sorted(destination_rules, key=age_order):
+            try:
+                if is_exported(rule, client.namespace):
+                    self._rules.append((resolve_host(rule["spec"]["host"], rule["metadata"]["namespace"]), rule))
+            except (KeyError, TypeError, AttributeError) as error:
+                warnings.add(title(rule, "DestinationRule"), f"left out, it is broken: {error!r}")
         self._client = client
         self._warnings = warnings
 
     def merged(self, host: str, service_namespace: str) -> Json:
         """`{trafficPolicy, subsets}` for a host; empty when no rule covers it."""
         for namespace in dict.fromkeys((self._client.namespace, service_namespace, ROOT_NAMESPACE)):
-            found = [(self._pattern(r), r) for r in self._rules if r["metadata"]["namespace"] == namespace]
-            covering = [(pattern, rule) for pattern, rule in found if matches_host(pattern, host)]
+            covering = [
+                (pattern, rule)
+                for pattern, rule in self._rules
+                if rule["metadata"]["namespace"] == namespace and matches_host(pattern, host)
+            ]
             if covering:
                 most_specific = max((pattern for pattern, _ in covering), key=lambda p: (not p.startswith("*"), len(p)))
                 return self._merge([rule for pattern, rule in covering if pattern == most_specific])
         return {}
-
-    @staticmethod
-    def _pattern(rule: Json) -> str:
-        return resolve_host(rule["spec"].get("host", ""), rule["metadata"]["namespace"])
 
     def _merge(self, rules: list[Json]) -> Json:
         merged: Json = {"trafficPolicy": {}, "subsets": {}}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from canary.sandbox.envoy.names import Json
+from canary.sandbox.workloads.addresses import PORT_ANNOTATION
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
@@ -56,7 +57,12 @@ def peer_metadata(pod: Mapping[str, Any]) -> dict[str, str]:
 
 
 def target_port(port: Mapping[str, Any], pod: Mapping[str, Any]) -> int | None:
-    """The pod's port behind a port of a Service; None when `targetPort` names one that the pod does not have."""
+    """The pod's port behind a port of a Service; None when `targetPort` names one that the pod does not have.
+
+    A pod of the sandbox may listen elsewhere than its containers say (no 127.0.0.0/8); its annotation then decides.
+    """
+    if actual := (pod["metadata"].get("annotations") or {}).get(PORT_ANNOTATION):
+        return int(actual)
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target

@@ -24,6 +24,15 @@ DEBOUNCE_SECONDS = 0.005
 """How long to gather changes that come together; istiod waits 100 ms, a demo must not."""
 
 _RETRY_SECONDS = 5.0
+_METADATA = (
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "ownerReferences",
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +42,7 @@ def _with(kept: Callable[[Json], Json]) -> Callable[[dict[str, Any]], Json]:
 
     def project(raw: dict[str, Any]) -> Json:
         meta = raw["metadata"]
-        wanted = ("name", "namespace", "labels", "creationTimestamp", "deletionTimestamp", "ownerReferences")
-        return {"metadata": {key: meta[key] for key in wanted if key in meta}, **kept(raw)}
+        return {"metadata": {key: meta[key] for key in _METADATA if key in meta}, **kept(raw)}
 
     return project
 
@@ -97,6 +105,11 @@ class Feeder:
     def start(self) -> None:
         """Follow changes on a thread of its own until `stop`."""
         self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether changes are followed."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """End the thread and the watches."""

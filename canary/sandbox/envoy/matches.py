@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,23 @@ _SUPPORTED = (
 )
 
 
+_NOT_RE2 = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9]")
+
+
+def safe_regex(text: str) -> Json:
+    """A regular expression for Envoy. Raises ValueError when it is none: Envoy would refuse all routes for one.
+
+    RE2 has neither look-around nor back-references, which Python has.
+    """
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+    if _NOT_RE2.search(text):
+        raise ValueError(f"{text!r} is no RE2 expression: no look-around, no back-references")
+    return {"regex": text}
+
+
 def string_match(given: Mapping[str, Any]) -> Json | None:
     """Istio's StringMatch as Envoy's StringMatcher; None for an empty one, which asks for presence only."""
     if "exact" in given:
@@ -30,7 +48,7 @@ def string_match(given: Mapping[str, Any]) -> Json | None:
     if given.get("prefix"):
         return {"prefix": given["prefix"]}
     if given.get("regex"):
-        return {"safe_regex": {"regex": given["regex"]}}
+        return {"safe_regex": safe_regex(given["regex"])}
     return None
 
 
@@ -64,7 +82,7 @@ def _path(uri: Mapping[str, Any]) -> Json:
     if "exact" in uri:
         return {"path": uri["exact"]}
     if uri.get("regex"):
-        return {"safe_regex": {"regex": uri["regex"]}}
+        return {"safe_regex": safe_regex(uri["regex"])}
     return {"prefix": uri.get("prefix") or "/"}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from canary.sandbox.envoy.durations import envoy_duration
 from canary.sandbox.envoy.filters import filter_config, fraction
-from canary.sandbox.envoy.matches import applies, route_match
+from canary.sandbox.envoy.matches import applies, route_match, safe_regex
 from canary.sandbox.envoy.names import Client, Json, Warnings, cluster_name, resolve_host, title
 
 DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
@@ -211,10 +211,10 @@ def _is_authority(header: str) -> bool:
 def _rewrite(rewrite: Json, match: Json) -> Json:
     action: Json = {}
     if pattern := rewrite.get("uriRegexRewrite"):
-        action["regex_rewrite"] = {"pattern": {"regex": pattern["match"]}, "substitution": pattern["rewrite"]}
+        action["regex_rewrite"] = {"pattern": safe_regex(pattern["match"]), "substitution": pattern["rewrite"]}
     elif rewrite.get("uri"):
         if (match.get("uri") or {}).get("regex"):
-            whole = {"regex": match["uri"]["regex"]}
+            whole = safe_regex(match["uri"]["regex"])
             action["regex_rewrite"] = {"pattern": whole, "substitution": rewrite["uri"]}
         else:
             action["prefix_rewrite"] = rewrite["uri"]

@@ -64,7 +64,7 @@ def translate(
 
 
 def _routes(virtual_services: Iterable[Json], services: list[Json], client: Client, warnings: Warnings) -> Json:
-    ports = {service_host(s): tuple(p["port"] for p in s["spec"].get("ports") or [] if is_http(p)) for s in services}
+    ports = {service_host(service): _http_ports(service) for service in services}
     claims = _claims(virtual_services, client, warnings)
     virtual_hosts = []
     taken: set[str] = set()
@@ -99,21 +99,38 @@ def _routes(virtual_services: Iterable[Json], services: list[Json], client: Clie
     }
 
 
+def _http_ports(service: Json) -> tuple[int, ...]:
+    """The ports to serve; none of a broken Service, of which the clusters' translation has told."""
+    try:
+        return tuple(int(port["port"]) for port in service["spec"].get("ports") or [] if is_http(port))
+    except _BROKEN:
+        return ()
+
+
 def _claims(virtual_services: Iterable[Json], client: Client, warnings: Warnings) -> dict[str, Json]:
     """The VirtualService in force for each host it names: of two, the older."""
     claims: dict[str, Json] = {}
     for virtual_service in sorted(virtual_services, key=age_order):
-        spec = virtual_service.get("spec") or {}
         where = title(virtual_service, "VirtualService")
-        if not is_exported(virtual_service, client.namespace) or "mesh" not in (spec.get("gateways") or ["mesh"]):
+        try:
+            hosts = _hosts_for_mesh(virtual_service, client)
+            warnings.ignored(where, virtual_service["spec"], "hosts", "gateways", "http", "exportTo")
+        except _BROKEN as error:
+            warnings.add(where, f"left out, it is broken: {error!r}")
             continue
-        warnings.ignored(where, spec, "hosts", "gateways", "http", "exportTo")
-        for named in spec.get("hosts") or []:
-            host = resolve_host(named, virtual_service["metadata"]["namespace"])
+        for host in hosts:
             if host in claims:
                 warnings.add(where, f"host {host} already belongs to {title(claims[host], 'VirtualService')}")
             claims.setdefault(host, virtual_service)
     return claims
+
+
+def _hosts_for_mesh(virtual_service: Json, client: Client) -> list[str]:
+    """The resolved hosts a VirtualService claims for sidecars of the client's namespace."""
+    spec, namespace = virtual_service["spec"], virtual_service["metadata"]["namespace"]
+    if "mesh" not in (spec.get("gateways") or ["mesh"]) or not is_exported(virtual_service, client.namespace):
+        return []
+    return list(dict.fromkeys(resolve_host(host, namespace) for host in spec.get("hosts") or []))
 
 
 def _claimed(host: str, claims: dict[str, Json]) -> Json | None:

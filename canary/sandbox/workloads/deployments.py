@@ -24,6 +24,8 @@ from canary.sandbox.workloads.rolling import Bounds, Scale, plan, plan_paused
 
 Copy = Reflector[dict[str, Any]]
 
+_UNSYNCED_S = 0.1
+
 
 def _whole(obj: dict[str, Any]) -> dict[str, Any]:
     return obj
@@ -74,6 +76,8 @@ class DeploymentController:
 
     def _reconcile(self, key: Key) -> float | None:
         kind, namespace, name = key
+        if not all(copy.has_synced for copy in self._copies):
+            return _UNSYNCED_S  # half a copy would make a second ReplicaSet of what is already there
         if kind == REPLICASET.kind:
             return self._sets.reconcile(namespace, name)
         return self._reconcile_deployment(namespace, name)
@@ -110,13 +114,16 @@ class DeploymentController:
         """The current ReplicaSet is the newest revision, also when its template came back; the Deployment says so."""
         namespace, name = deployment["metadata"]["namespace"], deployment["metadata"]["name"]
         revision = max(revisions.revision_of(current), revisions.next_revision(old))
-        wanted = revisions.annotations_for(deployment, revision)
-        if not wanted.items() <= (current["metadata"].get("annotations") or {}).items():
-            body = {"metadata": {"annotations": wanted, "resourceVersion": current["metadata"]["resourceVersion"]}}
+        annotations = revisions.annotations_for(deployment, revision)
+        least = deployment["spec"].get("minReadySeconds", 0)
+        known = (current["metadata"].get("annotations") or {}).items()
+        if not annotations.items() <= known or current["spec"].get("minReadySeconds", 0) != least:
+            pinned = {"annotations": annotations, "resourceVersion": current["metadata"]["resourceVersion"]}
+            body = {"metadata": pinned, "spec": {"minReadySeconds": least}}
             current = self._gateway.patch(REPLICASET, namespace, current["metadata"]["name"], body, patch_type="merge")
         if revisions.revision_of(deployment) != revision:
-            body = {"metadata": {"annotations": {revisions.REVISION: str(revision)}}}
-            self._gateway.patch(DEPLOYMENT, namespace, name, body, patch_type="merge")
+            number = {"metadata": {"annotations": {revisions.REVISION: str(revision)}}}
+            self._gateway.patch(DEPLOYMENT, namespace, name, number, patch_type="merge")
         return current
 
     def _scaled(

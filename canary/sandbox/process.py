@@ -8,9 +8,10 @@ with SIGKILL. It must never signal anything but the process it started, and neve
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,17 +26,14 @@ from types import TracebackType
 from typing import Self
 
 from canary.errors import SandboxError
+from canary.sandbox import deathsignal
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LOG_LINES = 15
 _POLL_SECONDS = 0.02
 
 # The kernel sends the parent-death signal when the *thread* that forked ends, so every child is forked by one thread
 # that lives as long as the process; otherwise a child started by a short-lived worker would die with that worker.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-spawner")
-
-# PyDLL keeps the GIL during the call: nothing but the system call happens between fork and exec.
-_libc = ctypes.PyDLL(None) if sys.platform == "linux" else None
 
 # Loopback must never be asked through a proxy that the environment names.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -63,6 +61,13 @@ def answers(url: str, timeout_s: float = 1.0) -> bool:
     except (OSError, http.client.HTTPException):  # refused, too late, not 2xx; or whoever answers speaks no HTTP yet
         return False
     return True
+
+
+def _dying_with_parent() -> list[str]:
+    """What to put before a command so that the kernel kills it with this process; nothing where it cannot."""
+    if sys.platform != "linux":
+        return []
+    return [sys.executable, "-I", "-S", deathsignal.__file__, str(os.getpid())]
 
 
 class Child:
@@ -108,30 +113,23 @@ class Child:
             raise SandboxError(f"{self.name} already runs (pid {self.pid}); stop it first")
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.which(self.argv[0]) is None:
+                raise FileNotFoundError(errno.ENOENT, "not there, or not a program", self.argv[0])
             self._process = _spawner.submit(self._spawn).result()
         except (OSError, subprocess.SubprocessError) as error:
             raise SandboxError(f"{self.name} cannot be started ({self.argv[0]}): {error}") from error
         return self
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            if _libc is not None:
-                _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() != parent:  # it died before the line above
-                    os._exit(1)
-
         with self.log.open("ab") as output:
             return subprocess.Popen(
-                self.argv,
+                [*_dying_with_parent(), *self.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._env,
                 cwd=self._cwd,
                 process_group=0,  # Ctrl-C reaches the sandbox alone, which then ends its parts in order
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, made with the GIL held
             )
 
     def wait_ready(self, ready: str | Callable[[], bool], timeout_s: float = 15.0) -> None:

@@ -78,7 +78,7 @@ class Reflector(Generic[T]):
         self._handlers: list[Callable[[Change[T]], None]] = [on_change] if on_change else []
         self._selector = label_selector
         self._rng = rng or random.Random()
-        self._backoff = backoff or Backoff(base_seconds=0.2, cap_seconds=30.0, rng=self._rng)
+        self._backoff = backoff or Backoff(base_seconds=0.2, cap_seconds=10.0, rng=self._rng)
         self._clock = clock
         self._lock = threading.Lock()
         self._objects: dict[str, dict[str, T]] = {}
@@ -164,7 +164,8 @@ class Reflector(Generic[T]):
             try:
                 if not self._version:
                     self._list()
-                self._follow()
+                if not self._stopping.is_set():
+                    self._follow()
             except Expired as error:
                 # listed again at once the first time; a server that goes on saying 410 is waited for
                 self._version = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -153,6 +154,39 @@ def test_a_wrong_token_is_forbidden_and_says_which_verb_on_what(kubeconfig: Path
     with pytest.raises(Forbidden, match=f"cannot list deployments.apps in {namespace}"):
         stranger.list(DEPLOYMENT, namespace)
     stranger.close()
+
+
+def test_credentials_of_a_plugin_are_used_and_renewed_when_they_expire(
+    kubeconfig: Path, namespace: str, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(kubeconfig.read_text())
+    credential, runs = tmp_path / "credential", tmp_path / "runs"
+
+    def plugin_gives(expires: str) -> None:
+        status = {"token": token, "expirationTimestamp": expires}
+        kind = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
+        credential.write_text(json.dumps({**kind, "status": status}))
+
+    token = config["users"][0]["user"]["token"]
+    plugin = f"print(open({str(credential)!r}).read()); open({str(runs)!r}, 'a').write('x')"
+    config["users"][0]["user"] = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": sys.executable,
+            "args": ["-c", plugin],
+            "interactiveMode": "Never",
+        }
+    }
+    kubeconfig.write_text(yaml.safe_dump(config))
+
+    plugin_gives("2000-01-01T00:00:00Z")
+    plugged = Gateway.connect(str(kubeconfig))
+    plugin_gives("2999-01-01T00:00:00Z")
+    for _ in range(3):
+        plugged.list(CONFIGMAP, namespace)
+    plugged.close()
+
+    assert runs.read_text() == "xx", "once at the start, once because it had expired, then no more"
 
 
 def test_a_refused_schema_is_permanent(gateway: Gateway, namespace: str) -> None:

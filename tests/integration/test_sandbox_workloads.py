@@ -12,9 +12,9 @@ import urllib.request
 import pytest
 
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import DEPLOYMENT, POD, REPLICASET
-from canary.sandbox.load import probe
-from canary.sandbox.process import Child
+from canary.cluster.kinds import CRD, DEPLOYMENT, DESTINATIONRULE, POD, REPLICASET, SERVICE, VIRTUALSERVICE
+from canary.sandbox.load import Tally, probe
+from canary.sandbox.process import Child, free_port
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")
 
@@ -365,3 +365,62 @@ def test_a_backend_told_to_be_unready_takes_its_pod_out_and_back_in(cluster):
 
     until(lambda: is_ready(cluster.pods()[0]), "ready pod")
     assert container(cluster.pods()[0])["restartCount"] == 0
+
+
+def mesh_objects(gateway, namespace):
+    """A Service of all versions, a subset for v1 and a route to it; first the kinds these need."""
+    for kind in (VIRTUALSERVICE, DESTINATIONRULE):
+        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+        names = {"plural": kind.plural, "singular": kind.kind.lower(), "kind": kind.kind}
+        versions = [{"name": kind.version, "served": True, "storage": True, "schema": schema}]
+        spec = {"group": kind.group, "names": names, "scope": "Namespaced", "versions": versions}
+        body = {"apiVersion": CRD.api_version, "kind": CRD.kind, "metadata": {"name": kind.resource}, "spec": spec}
+        gateway.create(CRD, None, body)
+    route = {"route": [{"destination": {"host": "payment", "subset": "v1"}, "weight": 100}], "timeout": "2s"}
+    for kind, spec in (
+        (SERVICE, {"selector": {"app": "payment"}, "ports": [{"port": 80, "targetPort": 8080}]}),
+        (DESTINATIONRULE, {"host": "payment", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]}),
+        (VIRTUALSERVICE, {"hosts": ["payment"], "http": [route]}),
+    ):
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "payment"}, "spec": spec}
+        gateway.create(kind, namespace, body)
+
+
+@pytest.mark.slow
+def test_a_rolling_update_under_load_through_envoy_loses_no_request(start_apiserver, tmp_path):
+    cluster = Cluster(start_apiserver().kubeconfig, "default", tmp_path)
+    try:
+        mesh_objects(cluster.gateway, "default")
+        cluster.run()
+        cluster.deploy(replicas=3, LATENCY_MEDIAN="20ms")
+        cluster.rolled_out()
+        port, admin = free_port(), free_port()
+        argv = [sys.executable, "-m", "canary.sandbox.envoy", "--kubeconfig", cluster.kubeconfig]
+        argv += ["--dir", tmp_path / "mesh", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+        mesh = Child("mesh", argv, log=tmp_path / "mesh.log").start()
+        cluster.children.insert(0, mesh)
+        mesh.wait_ready(f"http://127.0.0.1:{admin}/ready", timeout_s=30)
+        host, out = "payment.default.svc.cluster.local", tmp_path / "load.txt"
+        until(lambda: probe(f"http://127.0.0.1:{port}/", host).status == 200, "first answer")
+        argv = [sys.executable, "-m", "canary.sandbox.load", "--url", f"http://127.0.0.1:{port}/", "--host", host]
+        load = Child("load", [*argv, "--rate", "300", "--duration", "60", "--out", out], log=tmp_path / "load.log")
+        cluster.children.insert(0, load.start())
+        tally = Tally.follow(out)
+        until(lambda: tally.refresh() is not None and tally.requests > 100, "load")
+
+        for image in ("payment:v1.1", "payment:v1.2"):
+            before = {pod["metadata"]["uid"] for pod in cluster.pods()}
+            cluster.set_image(image, LATENCY_MEDIAN="20ms")
+            assert before.isdisjoint(pod["metadata"]["uid"] for pod in cluster.rolled_out())
+        cluster.change({"spec": {"replicas": 1}})
+        (pod,) = cluster.rolled_out()
+        old = tally.requests
+        until(lambda: tally.refresh() is not None and tally.requests > old + 900, "three more seconds of load")
+        load.stop()
+
+        tally.refresh()
+        assert control(pod)["requests"] > 0
+        assert tally.ending["sent"] == tally.requests
+        assert (tally.lost, tally.lost_examples, tally.errors) == (0, [], 0)
+    finally:
+        cluster.close()

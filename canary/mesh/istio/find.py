@@ -209,6 +209,8 @@ def _http_route(view: MeshView, hosts: Hosts, service: str, chosen: Object, name
         )
     if plain:
         raise FindingError("NoSubsets", subsets_to_add(view, service, plain[0]))
+    for route in routes:  # `payment.default` is not the Service payment, and the sentence must say so
+        _refuse_foreign_destinations(view, route)
     raise _nothing_to_weigh(view, service, chosen, where)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from canary.errors import FindingError
 from canary.model.policy import DNS_LABEL, PRINTABLE
+from canary.model.rollout import CORRELATION_ID
 from canary.model.text import plain
 
 PREFIX = "canary.delivery/"
@@ -23,7 +24,7 @@ KNOWN = (POLICY, SERVICE, VIRTUAL_SERVICE, ROUTE, RELEASE_ID)
 
 _LABEL = re.compile(DNS_LABEL)
 _TEXT = re.compile(PRINTABLE)
-_RELEASE_ID = re.compile(r"^[A-Za-z0-9._:/@+=-]*$")
+_RELEASE_ID = re.compile(CORRELATION_ID)
 
 
 @dataclass(frozen=True, slots=True)

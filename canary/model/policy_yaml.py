@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 import yaml
 from pydantic import ValidationError
 
 from canary.errors import PolicyError
-from canary.model.policy import Policy
+from canary.model.policy import DNS_LABEL, HEADER_NAME, PRINTABLE, Policy
 
 _MAX_CHARACTERS = 256 * 1024
+
+_PATTERNS = {
+    DNS_LABEL: "must be a plain name like payment-fast: lower-case letters, digits, dashes",
+    HEADER_NAME: "must be the name of a header, in lower case as Envoy compares it",
+    PRINTABLE: "must be one line of printable characters",
+}
+"""What the regular expressions of the model mean, for people."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -72,8 +80,11 @@ def _explain(problem: Any, root: yaml.Node | None, source: str) -> PolicyError:
         message = f"unknown field; known here: {', '.join(_siblings(path[:-1]))}"
     elif kind == "missing":
         message = "is missing"
-    elif kind not in ("value_error",) and isinstance(given, str | int | float | bool):
-        message = f"{message[0].lower()}{message[1:]}, not {given!r}"
+    elif kind != "value_error":
+        message = _PATTERNS.get(problem.get("ctx", {}).get("pattern", ""), message)
+        message = re.sub("^(Input|String|Value) should ", "must ", message)
+        if isinstance(given, str | int | float | bool):
+            message = f"{message[0].lower()}{message[1:]}, not {given!r}"
     return PolicyError(message, source=source, line=line, field=".".join(path))
 
 

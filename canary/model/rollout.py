@@ -23,6 +23,7 @@ API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "CanaryRollout"
 FINALIZER = f"{GROUP}/route-back"
 HISTORY_LIMIT = 20
+CORRELATION_ID = r"^[A-Za-z0-9._:/@+=-]*$"
 
 Sentence = Annotated[str, StringConstraints(pattern=PRINTABLE, max_length=2048)]
 Name = Annotated[str, StringConstraints(pattern=PRINTABLE, max_length=253)]
@@ -42,7 +43,7 @@ class Trigger(Model):
     by: TriggerBy = TriggerBy.API
     user: Text = ""
     reason: Text = ""
-    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/@+=-]*$", max_length=128)] = ""
+    id: Annotated[str, StringConstraints(pattern=CORRELATION_ID, max_length=128)] = ""
 
 
 class Wish(Model):

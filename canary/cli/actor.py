@@ -1,0 +1,29 @@
+"""Who says so: the name that goes with a wish or a start. A claim, not a proof (security.md 13)."""
+
+from __future__ import annotations
+
+from getpass import getuser
+
+from canary.cli.terminal import safe
+from canary.cluster.gateway import Gateway
+from canary.cluster.kinds import Kind
+from canary.errors import ClusterError
+
+_REVIEW = Kind("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False)
+
+
+def actor(gateway: Gateway) -> str:
+    """The user the API server sees, else the one of this machine, else nobody. Never fails."""
+    try:
+        answer = gateway.create(_REVIEW, None, {"apiVersion": _REVIEW.api_version, "kind": _REVIEW.kind})
+        return safe(str(answer["status"]["userInfo"]["username"]), 256)
+    except (ClusterError, KeyError, TypeError):
+        # an API server before 1.28, or one that does not let everybody ask
+        return _local_user()
+
+
+def _local_user() -> str:
+    try:
+        return safe(getuser(), 256)
+    except (KeyError, OSError):  # a container's uid has no name
+        return ""

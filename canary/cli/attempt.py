@@ -1,0 +1,257 @@
+"""One CanaryRollout as a command shows it: words and numbers read out of the object, whatever wrote it.
+
+Not `canary.model.Rollout`, on purpose: that one is strict, for the controller that acts on it. A command only shows,
+so it must also read an object of a newer controller, or half a status, and must not pay for building the models.
+Pure: nothing is fetched, and the time is an argument. Texts are as they came: who prints them makes them safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from canary.model.phase import Phase
+from canary.model.units import parse_duration, parse_time
+
+Object = Mapping[str, Any]
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+_PAUSED_FOR = {
+    "PauseAt": "waits for a person: canary promote",
+    "HeaderOnly": "only requests with the header reach it, until canary promote",
+    "Inconclusive": "could not be judged in time: canary promote or canary abort",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A CanaryRollout object, seen for display."""
+
+    document: Object
+
+    @property
+    def namespace(self) -> str:
+        return text(self.document, "metadata", "namespace")
+
+    @property
+    def name(self) -> str:
+        return text(self.document, "metadata", "name")
+
+    @property
+    def created(self) -> datetime:
+        return moment(self.document, "metadata", "creationTimestamp") or EPOCH
+
+    @property
+    def spec(self) -> Object:
+        return part(self.document, "spec")
+
+    @property
+    def status(self) -> Object:
+        return part(self.document, "status")
+
+    @property
+    def target(self) -> str:
+        return text(self.spec, "target")
+
+    @property
+    def service(self) -> str:
+        return text(self.status, "service") or text(self.spec, "service")
+
+    @property
+    def phase(self) -> str:
+        """The phase's word; Pending while no controller has looked. A word of a newer controller stays as it is."""
+        return text(self.status, "phase") or Phase.PENDING
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.phase in set(Phase) and Phase(self.phase).is_terminal
+
+    @property
+    def revision(self) -> str:
+        """The pinned target revision; before it is pinned, the one in the name `<deployment>-<revision>-<n>`."""
+        return text(self.status, "targetRevision") or self._named[0]
+
+    @property
+    def number(self) -> int:
+        """The n of the name, 0 when the name is of another shape."""
+        return self._named[1]
+
+    @property
+    def _named(self) -> tuple[str, int]:
+        rest = self.name.removeprefix(f"{self.target}-") if self.name.startswith(f"{self.target}-") else ""
+        revision, _, count = rest.rpartition("-")
+        return (revision, int(count)) if revision and count.isascii() and count.isdigit() else ("", 0)
+
+    @property
+    def step(self) -> tuple[int, int] | None:
+        """(index, of): 0 is the header stage, 1..of the weights, of + 1 the bake; None before the first."""
+        index, of = number(self.status, "step", "index"), number(self.status, "step", "of")
+        return None if index is None or of is None else (index, of)
+
+    @property
+    def step_text(self) -> str:
+        if self.step is None:
+            return ""
+        index, of = self.step
+        return "header" if index == 0 else "bake" if index > of else f"{index}/{of}"
+
+    @property
+    def configured(self) -> int | None:
+        """The canary's integer percent on the route."""
+        return number(self.status, "weight", "configured")
+
+    @property
+    def observed(self) -> int | None:
+        """The canary's integer percent of the requests seen."""
+        return number(self.status, "weight", "observed")
+
+    @property
+    def weight_text(self) -> str:
+        """Configured (observed): "25% (24%)"."""
+        if self.configured is None:
+            return ""
+        return f"{self.configured}%" + ("" if self.observed is None else f" ({self.observed}%)")
+
+    @property
+    def stalled(self) -> str:
+        """What is in the way, as the condition Stalled says; empty while nothing is."""
+        condition = self.condition("Stalled")
+        return text(condition, "message") or text(condition, "reason") if condition.get("status") == "True" else ""
+
+    def condition(self, kind: str) -> Object:
+        return next((entry for entry in parts(self.status, "conditions") if entry.get("type") == kind), {})
+
+    @property
+    def sentence(self) -> str:
+        """Why it is where it is: what is in the way, else what ended it, else what it waits for and its verdict."""
+        if self.stalled:
+            return self.stalled
+        cause = text(self.status, "cause", "sentence")
+        if cause and (self.is_terminal or self.phase == Phase.ROLLING_BACK):
+            return cause
+        verdict = text(self.status, "verdict", "sentence")
+        if self.phase == Phase.PAUSED:
+            return "; ".join(part for part in (self.waits_for, verdict) if part) or text(self.status, "message")
+        message = text(self.status, "message")
+        return message or verdict if self.is_terminal or self.step is None else verdict or message
+
+    @property
+    def waits_for(self) -> str:
+        """What a paused rollout waits for."""
+        kind = text(self.status, "pausedFor")
+        if kind != "Wish":
+            return _PAUSED_FOR.get(kind, kind)
+        actor, reason = text(self.spec, "paused", "actor"), text(self.spec, "paused", "reason")
+        return "paused" + (f" by {actor}" if actor else "") + (f": {reason}" if reason else "") + "; canary resume"
+
+    @property
+    def not_judged(self) -> list[str]:
+        """Objectives of the policy that no judge acts on yet."""
+        analysis = part(self.status, "policy", "resolved", "analysis")
+        return [f"{name}.vsStable" for name in ("errorRate", "p99") if part(analysis, name).get("vsStable") is not None]
+
+    @property
+    def clock_runs(self) -> bool:
+        """Whether the step's time passes: it stops in a pause and while the metrics source is away."""
+        return moment(self.status, "resumedAt") is not None
+
+    def left(self, now: datetime) -> timedelta | None:
+        """Time left in the step, zero when its hold is over; None where the step does not end by the clock."""
+        if self.phase not in (Phase.PROGRESSING, Phase.PROMOTING) or self.step is None:
+            return None
+        hold = self._hold(self.step[0])
+        if hold is None:
+            return None
+        elapsed = _duration(self.status.get("stepElapsed")) or timedelta(0)
+        resumed = moment(self.status, "resumedAt")
+        if resumed is not None:
+            elapsed += max(timedelta(0), now - resumed)
+        return max(timedelta(0), hold - elapsed)
+
+    def left_text(self, now: datetime) -> str:
+        """ "1m30s"; "stopped" while the clock stands; "due" when only evidence is missing."""
+        from canary.cli.durations import exact
+
+        left = self.left(now)
+        if left is None:
+            return ""
+        if not self.clock_runs:
+            return "stopped"
+        return exact(left) if left else "due"
+
+    def _hold(self, step: int) -> timedelta | None:
+        strategy = part(self.status, "policy", "resolved", "strategy")
+        weights = strategy.get("weights") or [100]
+        if step == 0:
+            return _duration(part(strategy, "match").get("hold")) if strategy.get("weights") else None
+        if not isinstance(weights, list) or step > len(weights):
+            return _duration(strategy.get("bake"))
+        hold = strategy.get("hold")
+        if isinstance(hold, list):
+            return _duration(hold[step - 1]) if step <= len(hold) else None
+        return _duration(hold)
+
+
+def newest_first(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Those under way before those that ended; the newest first in both."""
+    return sorted(
+        attempts, key=lambda attempt: (not attempt.is_terminal, attempt.created, attempt.number), reverse=True
+    )
+
+
+def newest_attempt(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The attempt that a Deployment's name means: the newest; of several under way for one revision the oldest.
+
+    Annotation, `canary start` and `kubectl create` may race; the oldest is the one that lives (decisions.md 2).
+    """
+    if not attempts:
+        return None
+    newest = max(attempts, key=lambda attempt: (attempt.created, attempt.number))
+    twins = [other for other in attempts if not other.is_terminal and other.revision == newest.revision]
+    if newest.is_terminal or not newest.revision or not twins:
+        return newest
+    return min(twins, key=lambda attempt: (attempt.created, attempt.number))
+
+
+def part(document: Object, *path: str) -> Object:
+    """The mapping at a path, empty where there is none."""
+    here: Any = document
+    for key in path:
+        here = here.get(key) if isinstance(here, Mapping) else None
+    return here if isinstance(here, Mapping) else {}
+
+
+def parts(document: Object, *path: str) -> Iterator[Object]:
+    """The mappings in the list at a path."""
+    found = part(document, *path[:-1]).get(path[-1])
+    return (entry for entry in found if isinstance(entry, Mapping)) if isinstance(found, list) else iter(())
+
+
+def text(document: Object, *path: str) -> str:
+    """The string at a path, empty where there is none."""
+    found = part(document, *path[:-1]).get(path[-1])
+    return found if isinstance(found, str) else ""
+
+
+def number(document: Object, *path: str) -> int | None:
+    """The integer at a path."""
+    found = part(document, *path[:-1]).get(path[-1])
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def moment(document: Object, *path: str) -> datetime | None:
+    """The timestamp at a path."""
+    try:
+        return parse_time(text(document, *path))
+    except ValueError:
+        return None
+
+
+def _duration(value: Any) -> timedelta | None:
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return None

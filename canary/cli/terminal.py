@@ -1,0 +1,42 @@
+"""Where commands write, and what may be written there.
+
+Every text that came from a cluster passes `safe` before a terminal sees it, and is never read as markup: names,
+reasons and sentences are strangers' (security.md 10). Colour only on a terminal, and never with NO_COLOR.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from canary.model.text import plain
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from rich.console import Console
+
+LIMIT = 2048
+"""Characters of one stranger's text that are shown: the longest a status may hold."""
+
+
+def safe(text: str, limit: int = LIMIT) -> str:
+    """`text` on one line without control, bidirectional or other invisible characters."""
+    return plain(text, limit)
+
+
+def console(stream: TextIO) -> Console:
+    """A console that reads nothing into what it prints: no markup, no emoji, no highlighting."""
+    from rich.console import Console
+
+    return Console(file=stream, markup=False, emoji=False, highlight=False)
+
+
+def say(sentence: str) -> None:
+    """A line of result, on stdout."""
+    print(safe(sentence))
+
+
+def complain(sentence: str) -> None:
+    """A line for the person, on stderr."""
+    print(safe(sentence), file=sys.stderr)

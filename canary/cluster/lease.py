@@ -171,6 +171,8 @@ class MemberLease:
             self._stopping.wait(max(pause, 0.1))
 
     def _take_or_renew(self) -> str:
+        if self._draining and not self.is_held:
+            return "shutting down, and the Lease is left to others"
         try:
             lease = self._gateway.get(LEASE, self.namespace, self.name)
         except NotFound:

@@ -218,6 +218,22 @@ def test_a_clean_stop_gives_the_lease_back_and_the_next_need_not_wait() -> None:
     assert not first.is_held
 
 
+def test_a_controller_that_shuts_down_takes_no_lease_it_does_not_hold() -> None:
+    clock, store = Clock(), Store()
+    first, second = (member(Line(store, clock), identity, clock) for identity in "ab")
+    first.cycle()
+    second.cycle()
+
+    second.drain()
+    clock.seconds += 60
+    second.cycle()
+    first.drain()
+    first.cycle()
+
+    assert not first.is_held
+    assert not second.is_held
+
+
 def test_a_stop_with_a_write_unanswered_keeps_the_lease_until_it_expires() -> None:
     clock, store = Clock(), Store()
     first, second = (member(Line(store, clock), identity, clock) for identity in "ab")

@@ -48,6 +48,8 @@ class _StepSoFar:
     stable: ArmCounts = field(default_factory=ArmCounts)
     warming: ArmCounts = field(default_factory=ArmCounts)
     stable_requests: int = 0
+    nobody_came: bool = True
+    """Not one canary request, in whatever window."""
     expected_hundredths: int = 0
     """Canary requests that the weight promised since the last one that came, times 100 (kept whole)."""
 
@@ -61,6 +63,7 @@ class _StepSoFar:
             self.stable += window.stable
         if window.canary.requests:
             self.expected_hundredths = 0
+            self.nobody_came = False
         else:
             self.expected_hundredths += window.weight * window.stable.requests
 
@@ -169,20 +172,19 @@ class Judge:
         )
         if reason is not None:
             return self._hold(*reason)
-        analysis = self._policy.analysis
-        text = sentence.healthy(
-            so_far.canary,
-            so_far.stable,
-            max_errors=analysis.error_rate.max,
-            p99_ms=analysis.p99.max_ms,
-            header_stage=so_far.step == HEADER_STEP,
-        )
+        if so_far.step == HEADER_STEP and so_far.nobody_came:
+            text = sentence.nobody_came(so_far.stable)
+        else:
+            limits = self._policy.analysis
+            text = sentence.healthy(
+                so_far.canary, so_far.stable, max_errors=limits.error_rate.max, p99_ms=limits.p99.max_ms
+            )
         return Verdict(Outcome.PASS, Reason.HEALTHY, text, self._evidence)
 
     def _traffic_state(self, so_far: _StepSoFar) -> tuple[Reason, str] | None:
         if so_far.step == HEADER_STEP:
             need = self._needed(so_far)
-            if need and not so_far.canary.requests and not so_far.warming.requests:
+            if need and so_far.nobody_came:
                 return Reason.NO_TRAFFIC, sentence.no_header_traffic(need, so_far.stable)
             return None
         if not any(self._minute.sums):
@@ -193,8 +195,7 @@ class Judge:
         return None
 
     def _warm_up(self, so_far: _StepSoFar, now: float) -> tuple[Reason, str] | None:
-        nobody_came = not so_far.canary.requests and not so_far.warming.requests
-        if self._cold_since is None or (so_far.step == HEADER_STEP and nobody_came):
+        if self._cold_since is None or (so_far.step == HEADER_STEP and so_far.nobody_came):
             return None
         left_s = self._cold_since + self._policy.analysis.warmup.total_seconds() - now
         return Reason.WARMING_UP, sentence.warming_up(left_s, so_far.warming)

@@ -139,15 +139,16 @@ def too_few(how_many: str, rule: str, canary: ArmCounts, stable: ArmCounts) -> s
     )
 
 
-def healthy(
-    canary: ArmCounts, stable: ArmCounts, *, max_errors: float | None, p99_ms: float | None, header_stage: bool
-) -> str:
+def nobody_came(stable: ArmCounts) -> str:
+    """The header stage goes on without a single debug request, and says so."""
+    return (
+        "nobody tried the canary: no request with the debug header reached it in this stage, and none is asked for "
+        f"(match.minRequests); {stable_text(stable.errors, stable.requests)}."
+    )
+
+
+def healthy(canary: ArmCounts, stable: ArmCounts, *, max_errors: float | None, p99_ms: float | None) -> str:
     """The counts of this step, each beside its limit."""
-    if header_stage and not canary.requests:
-        return (
-            "nobody tried the canary: no request with the debug header reached it in this stage, and none is asked "
-            f"for (match.minRequests); {stable_text(stable.errors, stable.requests)}."
-        )
     parts = [errors_text(canary, "canary") + ("" if max_errors is None else f", limit {share_text(max_errors)}")]
     if p99_ms is not None:
         parts.append(f"{p99_text(canary, p99_ms)}, limit {bound_text(p99_ms)}")

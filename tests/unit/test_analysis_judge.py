@@ -207,9 +207,9 @@ def test_a_broken_limit_stays_broken_through_later_health_and_outages():
     rollout.window(arm(10, errors=10))
     failed = rollout.window(arm(10, errors=10))
 
-    later = [rollout.window(arm(1000)) for _ in range(20)]
+    later = [rollout.window(arm(10, errors=10)), *(rollout.window(arm(1000)) for _ in range(20))]
 
-    assert later == [failed] * 20
+    assert later == [failed] * 21
     assert rollout.verdict(available=False) == failed
 
 
@@ -284,7 +284,9 @@ def test_an_outage_of_both_versions_holds_and_never_fails_also_not_after_it_ende
         seen.add((index, verdict.reason))
 
     assert all((index, Reason.SERVICE_INCIDENT) in seen for index in range(20, 35))
-    assert rollout.verdict().outcome is Outcome.PASS
+    passed = rollout.verdict()
+    assert passed.outcome is Outcome.PASS
+    assert int(passed.sentence.split()[0]) <= 20, passed.sentence  # the outage's 270 errors are not among its figures
 
 
 def test_an_incident_is_told_with_the_figures_of_both_versions():
@@ -380,6 +382,25 @@ def test_the_header_stage_waits_for_the_debug_requests_the_policy_asks_for():
     assert "3 are asked for (match.minRequests)" in nobody.sentence
     assert (some.outcome, some.reason) == (Outcome.HOLD, Reason.INCONCLUSIVE)
     assert enough.outcome is Outcome.PASS
+
+
+def test_debug_requests_of_the_warm_up_hold_the_header_stage_until_it_is_over():
+    rollout = Rollout(policy(match={}))
+
+    assert rollout.window(arm(3), step=0, weight=0, warm=False).reason is Reason.WARMING_UP
+    after = rollout.window(arm(0), step=0, weight=0)
+
+    assert after.outcome is Outcome.PASS
+    assert "nobody" not in after.sentence
+
+
+def test_one_odd_debug_request_of_a_few_does_not_hold_the_header_stage():
+    rollout = Rollout(policy(match={}))
+
+    verdict = rollout.window(arm(30, errors=1), arm(70), step=0, weight=0)
+
+    assert verdict.outcome is Outcome.PASS
+    assert "1 error (3.3 %) in 30 canary requests, limit 1 %" in verdict.sentence
 
 
 def test_debug_requests_that_all_fail_fail_the_header_stage():

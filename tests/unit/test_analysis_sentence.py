@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -100,6 +101,21 @@ def test_the_interval_covers_the_true_share_at_every_look_at_once():
         misses += missed
 
     assert misses <= 27  # 99.9 % quantile of Bin(150, 10 %)
+
+
+def test_the_interval_ends_where_the_mixture_martingale_reaches_one_over_alpha():
+    """The mixture by plain numerical integration: under Beta(1/2, 1/2), p = sin^2 of a uniform angle."""
+
+    def likelihood(share: float) -> float:
+        return share**3 * (1 - share) ** 17
+
+    angles = [math.pi / 2 * (index + 0.5) / 4000 for index in range(4000)]
+    mixed = sum(likelihood(math.sin(angle) ** 2) for angle in angles) / len(angles)
+
+    interval = confidence_sequence(20, 3, 0.05)
+
+    assert interval is not None
+    assert [mixed / likelihood(edge) for edge in interval] == pytest.approx([20, 20], rel=1e-5)
 
 
 def test_the_interval_narrows_with_the_requests_and_is_open_only_at_the_ends():

@@ -54,16 +54,28 @@ class Router(Protocol):
         """The Service that selects the target's pods; `named` must be one of them."""
 
     def resolve(self, view: MeshView, request: Request) -> Route:
-        """The one route that carries the service, with stable and canary arms told apart."""
+        """The one route that carries the service, with stable and canary arms told apart.
+
+        For the start of a rollout: exactly one version of the service may have weight then (FindingError
+        AmbiguousStable otherwise). A rollout in flight keeps the Route it got. FindingError AlreadyStable when the
+        target carries the traffic already.
+        """
 
     def stable_deployment(self, view: MeshView, service: str, virtual_service: str = "", route: str = "") -> str:
         """The Deployment that carries the traffic of a service now."""
 
     def read(self, view: MeshView, route: Route) -> RouteState:
-        """What the route says now."""
+        """What the route says now; FindingError RouteGone or SubsetGone when a part of it was taken out.
+
+        Beside foreign destinations several weights round to the same numbers, and the least of them is given: whether
+        the route says exactly what was asked is `shift(...) is None`.
+        """
 
     def prepare(self, view: MeshView, route: Route, policy: Policy) -> list[Write]:
-        """What must exist before traffic can move (subsets); empty when it does."""
+        """What must exist before traffic can move (subsets); empty when the view shows that it does.
+
+        `shift` does not look for it (a rollback must never wait): give a canary traffic only while this is empty.
+        """
 
     def shift(self, view: MeshView, route: Route, weight: int, match: Match | None, mark: str = "") -> Write | None:
         """Set the canary's weight (integer percent), and have the header route exactly when `match` is given.
@@ -74,7 +86,11 @@ class Router(Protocol):
         """
 
     def clean_up(self, view: MeshView, route: Route, *, keep: frozenset[str]) -> list[Write]:
-        """Take away what was added for versions whose subset is not in `keep`; never what a user wrote."""
+        """Take away what was added for versions whose subset is not in `keep`; never what a user wrote.
+
+        In steps, each decided on a view that shows the one before: call again until it is empty. Moves no traffic,
+        and leaves alone what still has some. Takes the rollback's mark away.
+        """
 
     def last_manager(self, view: MeshView, route: Route) -> tuple[str, str]:
         """Who last changed the route's weights, and when (from managedFields; unauthenticated)."""

@@ -367,6 +367,33 @@ def test_a_backend_told_to_be_unready_takes_its_pod_out_and_back_in(cluster):
     assert container(cluster.pods()[0])["restartCount"] == 0
 
 
+@pytest.mark.slow
+def test_without_the_api_server_processes_serve_on_and_are_restarted_and_it_hears_of_it_later(
+    start_apiserver, tmp_path
+):
+    server = start_apiserver()
+    cluster = Cluster(server.kubeconfig, "default", tmp_path)
+    try:
+        cluster.run()
+        cluster.deploy(replicas=2)
+        survivor, victim = cluster.rolled_out()
+        server.process.send_signal(signal.SIGSTOP)
+
+        os.kill(pid := control(victim)["pid"], signal.SIGKILL)
+        until(lambda: probe(url(victim)).status == 200, "restarted process", 30)
+        assert control(victim)["pid"] != pid
+        assert probe(url(survivor)).status == 200
+
+        server.process.send_signal(signal.SIGCONT)
+        until(
+            lambda: sorted(container(p)["restartCount"] for p in cluster.pods() if is_ready(p)) == [0, 1], "report", 30
+        )
+        assert len(cluster.pods()) == 2
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        cluster.close()
+
+
 def mesh_objects(gateway, namespace):
     """A Service of all versions, a subset for v1 and a route to it; first the kinds these need."""
     for kind in (VIRTUALSERVICE, DESTINATIONRULE):

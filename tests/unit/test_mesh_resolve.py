@@ -457,3 +457,17 @@ def test_both_names_for_a_new_subset_are_somebody_elses():
     assert "DestinationRule default/payment: spec.subsets" in str(
         finding(view(virtual_service({"route": [to("v1")]}), rules=(taken,)), "SubsetTaken")
     )
+
+
+def test_a_subset_that_selects_somebody_else_too_is_not_reused():
+    given = view(
+        virtual_service({"route": [to("v1")]}),
+        rules=(rule({"v1": {"version": "v1", "region": "eu"}, "every-v2": {"version": "v2"}}),),
+        deployments=(
+            deployment("payment-v1", version="v1", region="eu"),
+            deployment("payment-v2", version="v2", region="eu"),
+            deployment("payment-v2-us", version="v2", region="us"),
+        ),
+    )
+
+    assert resolve(given).canary.subset == "v2"

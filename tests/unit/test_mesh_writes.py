@@ -411,6 +411,15 @@ def test_a_destination_of_ours_with_weight_is_never_taken_away_and_stays_on_reco
     ]
 
 
+def test_clean_up_never_moves_traffic_back_to_the_weights_that_were_there_before():
+    given = shifted(view(virtual_service({"route": [to("v1", 3), to("v2", 0)]})), 100)
+
+    _, after = clean(given, route(), "v1")
+
+    assert weights(after) == {"v1": 0, "v2": 100}
+    assert annotations(after.virtual_services[0]) == {}
+
+
 def test_a_rule_of_ours_goes_when_no_route_uses_it():
     given = view(virtual_service({"route": [to("v1", 100), to("v2", 0)]}))
     given = apply(given, ROUTER.prepare(given, route(), POLICY)[0])

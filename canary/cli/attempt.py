@@ -148,6 +148,21 @@ class Attempt:
         return "paused" + (f" by {actor}" if actor else "") + (f": {reason}" if reason else "") + "; canary resume"
 
     @property
+    def wishes(self) -> str:
+        """What operators asked for in the spec, whether or not it was carried out yet."""
+        said = []
+        for field in ("abort", "paused", "promote"):
+            if field in self.spec:
+                what = "pause" if field == "paused" else field
+                at = number(self.spec, field, "step")
+                where = (
+                    " --full" if part(self.spec, field).get("full") is True else f" step {at}" if at is not None else ""
+                )
+                actor, reason = text(self.spec, field, "actor"), text(self.spec, field, "reason")
+                said.append(what + where + (f" by {actor}" if actor else "") + (f" ({reason})" if reason else ""))
+        return ", ".join(said)
+
+    @property
     def not_judged(self) -> list[str]:
         """Objectives of the policy that no judge acts on yet."""
         analysis = part(self.status, "policy", "resolved", "analysis")

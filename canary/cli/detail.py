@@ -52,6 +52,7 @@ def facts(attempt: Attempt, now: datetime) -> Iterator[tuple[str, str]]:
         ("Weight", _weight(attempt)),
         ("Stalled", attempt.stalled),
         ("Waits for", attempt.waits_for if attempt.phase == "Paused" else ""),
+        ("Asked for", "" if attempt.is_terminal else attempt.wishes),
         ("Cause", text(attempt.status, "cause", "sentence")),
         ("Verdict", _verdict(attempt, now)),
         ("", f"not judged yet: {', '.join(attempt.not_judged)}" if attempt.not_judged else ""),

@@ -6,7 +6,9 @@ reasons and sentences are strangers' (security.md 10). Colour only on a terminal
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from canary.model.text import plain
@@ -38,5 +40,9 @@ def say(sentence: str) -> None:
 
 
 def complain(sentence: str) -> None:
-    """A line for the person, on stderr."""
-    print(safe(sentence), file=sys.stderr)
+    """A line for the person, on stderr; wrapped at words on a terminal, one line in a log."""
+    line = safe(sentence)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        line = textwrap.fill(line, max(width, 20), break_long_words=False, break_on_hyphens=False)
+    print(line, file=sys.stderr)

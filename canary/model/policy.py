@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -115,12 +116,31 @@ class Strategy(Model):
     retry: Retry = Retry.NEVER
     progress_deadline: Duration = timedelta(minutes=10)
 
+    @field_validator("weights")
+    @classmethod
+    def _rising(cls, weights: tuple[int, ...]) -> tuple[int, ...]:
+        if weights and (weights[-1] != 100 or list(weights) != sorted(set(weights))):
+            raise ValueError(f"must rise strictly and end with 100, not {list(weights)}")
+        return weights
+
     @field_validator("hold")
     @classmethod
-    def _fixed_hold(cls, hold: Any) -> Any:
+    def _one_hold_per_weight(cls, hold: Any, info: ValidationInfo) -> Any:
         if isinstance(hold, AdaptiveHold):
             raise _not_yet('adaptive steps; give one duration ("2m") or a list of one per weight')
+        plan = info.data.get("weights") or (100,)
+        if isinstance(hold, tuple) and "weights" in info.data and len(hold) != len(plan):
+            raise ValueError(f"must list one duration per weight: {len(plan)}, not {len(hold)}")
         return hold
+
+    @field_validator("pause_at")
+    @classmethod
+    def _at_a_weight(cls, pauses: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        weights = info.data.get("weights", pauses)
+        strangers = [weight for weight in pauses if weight not in weights]
+        if strangers:
+            raise ValueError(f"must be among the weights {list(weights)}, not {strangers}")
+        return pauses
 
     @field_validator("windows")
     @classmethod
@@ -137,16 +157,9 @@ class Strategy(Model):
         return retry
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _some_stage(self) -> Self:
         if not self.weights and self.match is None:
             raise ValueError("needs weights, or a match for a header-only canary")
-        if self.weights and (self.weights[-1] != 100 or list(self.weights) != sorted(set(self.weights))):
-            raise ValueError(f"weights must rise strictly and end with 100, not {list(self.weights)}")
-        if isinstance(self.hold, tuple) and len(self.hold) != len(self.plan):
-            raise ValueError(f"hold lists {len(self.hold)} durations for {len(self.plan)} weights")
-        strangers = [weight for weight in self.pause_at if weight not in self.weights]
-        if strangers:
-            raise ValueError(f"pauseAt {strangers} is not among the weights {list(self.weights)}")
         return self
 
     def hold_of(self, step: int) -> timedelta:
@@ -251,7 +264,7 @@ class P99(Model):
             return limit
         below = [bound for bound in ISTIO_BUCKETS_MS if bound < milliseconds][-1:]
         above = [bound for bound in ISTIO_BUCKETS_MS if bound > milliseconds][:1]
-        near = " or ".join(_bound_text(bound) for bound in below + above)
+        near = " or ".join(format_duration(timedelta(milliseconds=bound)) for bound in below + above)
         raise ValueError(
             f"{format_duration(limit)} is not a bucket bound of Istio's latency histogram, so it cannot be counted "
             f"exactly; the nearest are {near}"
@@ -260,10 +273,6 @@ class P99(Model):
     @property
     def max_ms(self) -> float | None:
         return None if self.max is None else self.max.total_seconds() * 1000
-
-
-def _bound_text(milliseconds: float) -> str:
-    return "0.5ms" if milliseconds < 1 else format_duration(timedelta(milliseconds=milliseconds))
 
 
 class CustomMetric(Model):

@@ -28,6 +28,8 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a field's name must be a word", key.start_mark)
         if key.value in seen:
             raise yaml.constructor.ConstructorError(None, None, f"{key.value} is written twice", key.start_mark)
         seen.add(key.value)
@@ -41,23 +43,32 @@ def check_policy(text: str, source: str) -> Policy | list[PolicyError]:
     """The policy in `text`, or all that is wrong with it; `source` is the file name for the messages."""
     if len(text) > _MAX_CHARACTERS:
         return [PolicyError(f"is larger than {_MAX_CHARACTERS // 1024} KiB", source=source)]
-    loader = _Loader(text)
     try:
-        root = loader.get_single_node()
-        document = loader.construct_document(root) if root is not None else None
+        root, document = _load(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        return [PolicyError(f"has a character that YAML forbids: U+{error.character:04X}", source=source, line=line)]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         return [PolicyError(error.problem or "is not YAML", source=source, line=mark.line + 1 if mark else 0)]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return [PolicyError(f"is not YAML: {error}", source=source)]
-    finally:
-        loader.dispose()
     if not isinstance(document, dict):
         return [PolicyError("must be a mapping with name, strategy and analysis", source=source, line=1)]
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
         return [_explain(problem, root, source) for problem in error.errors(include_url=False)]
+
+
+def _load(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes, which know their lines, and the value they make."""
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        return root, loader.construct_document(root) if root is not None else None
+    finally:
+        loader.dispose()
 
 
 def parse_policy(text: str, source: str) -> Policy:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile(r"^(?:\d+(?:\.\d+)?(?:ms|h|m|s))+$")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-_PERCENT = re.compile(r"^(\d+(?:\.\d+)?)%$")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|h|m|s))+$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?%$"
@@ -34,16 +34,16 @@ def parse_duration(text: Any) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest text that `parse_duration` reads back to the same milliseconds: 90 s -> "1m30s"."""
-    milliseconds = round(duration.total_seconds() * 1000)
-    if milliseconds == 0:
-        return "0s"
+    """The shortest text that `parse_duration` reads back exactly: 90 s -> "1m30s", 500 µs -> "0.5ms"."""
+    microseconds = duration // timedelta(microseconds=1)
     parts = []
-    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
-        count, milliseconds = divmod(milliseconds, size)
+    for unit, size in (("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000)):
+        count, microseconds = divmod(microseconds, size)
         if count:
             parts.append(f"{count}{unit}")
-    return "".join(parts)
+    if microseconds:
+        parts.append(f"{microseconds / 1000:g}ms")
+    return "".join(parts) or "0s"
 
 
 def parse_percent(text: Any) -> float:

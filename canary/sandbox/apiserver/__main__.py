@@ -27,7 +27,7 @@ def main() -> int:
     try:
         asyncio.run(_run(arguments))
     except OSError as error:
-        logging.error("cannot serve: %s", error)  # noqa: TRY400 - the sentence is enough
+        logging.error("cannot serve: %s", error)
         return 1
     return 0
 

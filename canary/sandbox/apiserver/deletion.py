@@ -14,6 +14,7 @@ from canary.sandbox.apiserver.store import KindKey, Name, Store
 
 _NAMESPACES = ("", "namespaces")
 _CRD = ("apiextensions.k8s.io", "customresourcedefinitions")
+_PERMANENT = ("default", "kube-system")
 _FOREGROUND = "foregroundDeletion"
 
 
@@ -26,6 +27,8 @@ class Deletion:
     def delete(self, resource: Resource, live: Json, options: Json) -> Json:
         """Delete by DeleteOptions; returns the object's last state, or its next one while finalizers hold it."""
         metadata = live["metadata"]
+        if resource.key == _NAMESPACES and metadata["name"] in _PERMANENT:
+            raise answers.forbidden("", "namespaces", metadata["name"], "this namespace may not be deleted")
         for name, wanted in (options.get("preconditions") or {}).items():
             if wanted != metadata[name]:
                 title = "UID" if name == "uid" else "ResourceVersion"

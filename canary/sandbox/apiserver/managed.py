@@ -6,6 +6,7 @@ of a set. A set holds leaves and keyed items; maps in between are not owned.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -144,20 +145,42 @@ def entries(managers: Managers) -> list[Json]:
     ]
 
 
+def read_written(live: Json, metadata: Json) -> dict[Manager, Owned]:
+    """The managers as a write's own `managedFields` says (kubectl moves entries that way), else those of `live`.
+
+    `[{}]` forgets all managers; what cannot be read, or nothing, changes nothing (as upstream).
+    """
+    written = metadata.get("managedFields")
+    if written == [{}]:
+        return {}
+    try:
+        if not written:
+            return read(live)
+        managers = read({"metadata": metadata})
+        return {manager: Owned(owned.fields, _in_seconds(owned.time)) for manager, owned in managers.items()}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return read(live)
+
+
+def _in_seconds(time: str) -> str:
+    """An instant as this server writes it; the official client sends `+00:00` for `Z`."""
+    return datetime.datetime.fromisoformat(time).astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def after_update(
     managers: Managers, live: Json, new: Json, lists: ListKind, *, who: Manager, now: str
 ) -> dict[Manager, Owned]:
     """The managers after `who` changed `live` into `new` by anything but apply: it takes what it changed from all."""
     before, after = leaves(live, lists), leaves(new, lists)
     changed = {path for path, value in after.items() if path not in before or before[path] != value}
-    result = keep_existing({m: Owned(o.fields - changed, o.time) for m, o in managers.items()}, after)
+    result = {manager: Owned(owned.fields - changed, owned.time) for manager, owned in managers.items()}
     if changed:
         mine = result[who].fields if who in result else frozenset()
         result[who] = Owned(mine | changed, now)
     return result
 
 
-def keep_existing(managers: Managers, paths: Mapping[Path, Any]) -> dict[Manager, Owned]:
-    """The managers without what is no longer in the object."""
-    kept = {manager: Owned(owned.fields & paths.keys(), owned.time) for manager, owned in managers.items()}
-    return {manager: owned for manager, owned in kept.items() if owned.fields}
+def keep_existing(managers: Managers, obj: Json, lists: ListKind) -> dict[Manager, Owned]:
+    """The managers without what is not in the object (any more)."""
+    paths = leaves(obj, lists).keys()
+    return {manager: Owned(owned.fields & paths, owned.time) for manager, owned in managers.items()}

@@ -25,7 +25,7 @@ def copied(value: Any) -> Any:
 
 def json_patch(obj: Json, operations: Any) -> Any:
     """RFC 6902. Raises a 422 without causes when it does not fit the object (a failed `test` too), 400 for nonsense."""
-    if not isinstance(operations, list):
+    if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
         raise bad_request("json: cannot unmarshal the body into Go value of type jsonpatch.Patch")
     if len(operations) > _MAX_OPERATIONS:
         raise ApiError(413, "RequestEntityTooLarge", f"at most {_MAX_OPERATIONS} operations are allowed in a patch")

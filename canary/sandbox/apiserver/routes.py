@@ -11,30 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-import yaml
 from aiohttp import web
 
-from canary.sandbox.apiserver import answers, discovery, openapi, patch, scale, selectors
+from canary.sandbox.apiserver import answers, discovery, openapi, requests, scale, selectors
 from canary.sandbox.apiserver.answers import Json
-from canary.sandbox.apiserver.objects import Objects, Request, Target
+from canary.sandbox.apiserver.objects import Objects, Request
+from canary.sandbox.apiserver.requests import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
+from canary.sandbox.apiserver.rules import Target
 from canary.sandbox.apiserver.selectors import Predicate
 from canary.sandbox.apiserver.view import View
 from canary.sandbox.apiserver.watch import WatchOptions, events
 
-MAX_BODY_BYTES = 3 * 1024 * 1024
-_PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
-_STRATEGIC = "application/strategic-merge-patch+json"
-_TRUE = ("true", "1", "True")
-
-
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """YAML as Kubernetes reads it: a date is a string."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    letter: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
-    for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
 
 class Routes:
@@ -52,7 +40,7 @@ class Routes:
         match http.method:
             case "GET" if target.name:
                 return self._get(target, http)
-            case "GET" if http.query.get("watch") in _TRUE:
+            case "GET" if requests.flag(http, "watch"):
                 return await self._watch(target, http)
             case "GET":
                 return self._list(target, http)
@@ -146,9 +134,9 @@ class Routes:
 
     def _list(self, target: Target, http: web.Request) -> web.Response:
         collection = self._store.collection(target.resource.key)
-        revision = self._revision(http) or self._store.revision
+        self._revision(http)
         matches, start = self._matches(target, http), ("", "")
-        limit = _number(http, "limit") or 0
+        limit = requests.number(http, "limit") or 0
         if token := http.query.get("continue"):
             try:
                 revision, *place = orjson.loads(base64.urlsafe_b64decode(token))
@@ -170,19 +158,19 @@ class Routes:
 
     def _revision(self, http: web.Request) -> int:
         """The query's resourceVersion, 0 when there is none. 504 when it is of a future this server never had."""
-        revision = _number(http, "resourceVersion") or 0
+        revision = requests.number(http, "resourceVersion") or 0
         if revision > self._store.revision:
             raise answers.too_large_version(revision, self._store.revision)
         return revision
 
     async def _watch(self, target: Target, http: web.Request) -> web.StreamResponse:
-        revision, initial = self._revision(http), http.query.get("sendInitialEvents") in _TRUE
+        revision, initial = self._revision(http), requests.flag(http, "sendInitialEvents")
         if initial and http.query.get("resourceVersionMatch") != "NotOlderThan":
             raise answers.bad_request("sendInitialEvents requires resourceVersionMatch=NotOlderThan")
         options = WatchOptions(
             since=None if initial else revision or None,
-            timeout_seconds=_number(http, "timeoutSeconds") or random.uniform(1800, 3600),
-            bookmarks=http.query.get("allowWatchBookmarks") in _TRUE,
+            timeout_seconds=requests.number(http, "timeoutSeconds") or random.uniform(1800, 3600),
+            bookmarks=requests.flag(http, "allowWatchBookmarks"),
             initial_end=initial,
         )
         matches, collection = self._matches(target, http), self._store.collection(target.resource.key)
@@ -195,37 +183,37 @@ class Routes:
 
     async def _review(self, http: web.Request) -> web.Response:
         """SelfSubjectAccessReview: the sandbox has one user, who may do everything."""
-        body = await _body(http)
+        body = await requests.body(http)
         return _json({**body, "status": {"allowed": True, "reason": "the sandbox has one user"}}, 201)
 
     async def _create(self, target: Target, http: web.Request) -> web.Response:
-        body, request = await _body(http), _request(http)
+        body, request = await requests.body(http), requests.request(http)
         if target.resource.namespaced and not target.namespace:
             raise answers.method_not_allowed()
         created = self._objects.create(target, body, request)
         return self._written(target, http, created, request, 201)
 
     async def _update(self, target: Target, http: web.Request) -> web.Response:
-        body, request = await _body(http), _request(http)
+        body, request = await requests.body(http), requests.request(http)
         if target.subresource == "scale":
             return self._scaled(target, lambda _: body, request)
         return self._written(target, http, self._objects.update(target, body, request), request)
 
     async def _patch(self, target: Target, http: web.Request) -> web.Response:
         kind = http.content_type
-        accepted = _PATCHES if target.resource.custom else (*_PATCHES, _STRATEGIC)
+        accepted = _PATCHES if target.resource.custom else (*_PATCHES, STRATEGIC_PATCH)
         if kind not in accepted:
             raise answers.unsupported_media_type(accepted)
-        body = await _decoded(http)
-        request = _request(http)
-        if kind == "application/apply-patch+yaml":
+        body = await requests.decoded(http)
+        request = requests.request(http)
+        if kind == APPLY_PATCH:
             if not http.query.get("fieldManager"):
                 raise answers.bad_request("fieldManager: Required value: is required for apply patch")
             if target.subresource == "scale":
                 raise answers.unsupported_media_type(_PATCHES[:2])
-            applied, created = self._objects.apply(target, _as_object(body), request)
+            applied, created = self._objects.apply(target, requests.as_object(body), request)
             return self._written(target, http, applied, request, 201 if created else 200)
-        change = _patcher(kind, body, target)
+        change = requests.patcher(kind, body, target)
         if target.subresource == "scale":
             return self._scaled(target, change, request)
         return self._written(target, http, self._objects.patch(target, change, request), request)
@@ -240,7 +228,7 @@ class Routes:
         return _json(scale.read(paths, done))
 
     async def _delete(self, target: Target, http: web.Request) -> web.Response:
-        options = await _body(http) if http.can_read_body else {}
+        options = await requests.body(http) if http.can_read_body else {}
         for name in ("propagationPolicy", "orphanDependents", "dryRun"):
             if name in http.query and name not in options:
                 options[name] = http.query[name]
@@ -268,57 +256,3 @@ class Routes:
 
 def _json(body: Json, code: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=code, content_type="application/json")
-
-
-def _number(http: web.Request, name: str) -> int | None:
-    text = http.query.get(name, "")
-    if text and not text.isdigit():
-        raise answers.bad_request(f"invalid value for {name}: {text!r}")
-    return int(text) if text else None
-
-
-def _request(http: web.Request) -> Request:
-    agent = http.headers.get("User-Agent", "unknown").split("/")[0]
-    return Request(
-        manager=http.query.get("fieldManager") or agent,
-        field_validation=http.query.get("fieldValidation") or "Warn",
-        dry_run=http.query.get("dryRun") == "All",
-        force=http.query.get("force") in _TRUE,
-    )
-
-
-async def _decoded(http: web.Request) -> Any:
-    """The body as JSON (or YAML where the content type says so). 400 for garbage, 413 for too much."""
-    try:
-        raw = await http.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise answers.body_too_large(MAX_BODY_BYTES) from error
-    try:
-        if "yaml" in http.content_type and not raw.lstrip().startswith(b"{"):
-            return yaml.load(raw, _Loader)
-        return orjson.loads(raw)
-    except (ValueError, yaml.YAMLError) as error:
-        raise answers.bad_request(f"the object provided is unrecognized: {error}") from error
-
-
-async def _body(http: web.Request) -> Json:
-    if "protobuf" in http.content_type:
-        raise answers.unsupported_media_type(("application/json", "application/yaml"))
-    return _as_object(await _decoded(http))
-
-
-def _as_object(body: Any) -> Json:
-    if not isinstance(body, dict) or not isinstance(body.get("metadata") or {}, dict):
-        raise answers.bad_request("the object provided is unrecognized: it must be a JSON object")
-    return body
-
-
-def _patcher(kind: str, body: Any, target: Target) -> Callable[[Json], Any]:
-    """The patch as a function of the live object."""
-    if kind == "application/json-patch+json":
-        return lambda live: patch.json_patch(live, body)
-    change = _as_object(body)
-    if kind == _STRATEGIC:
-        lists = target.resource.lists(target.version)
-        return lambda live: patch.strategic_merge_patch(live, change, lists)
-    return lambda live: patch.merge_patch(live, change)

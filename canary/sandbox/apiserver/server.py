@@ -16,9 +16,11 @@ from aiohttp.typedefs import Handler, Middleware
 from canary.sandbox.apiserver import answers, credentials
 from canary.sandbox.apiserver.answers import ApiError
 from canary.sandbox.apiserver.builtin import BUILTIN
-from canary.sandbox.apiserver.objects import Objects, Request, Target
+from canary.sandbox.apiserver.objects import Objects, Request
+from canary.sandbox.apiserver.requests import MAX_BODY_BYTES
 from canary.sandbox.apiserver.resources import Registry
-from canary.sandbox.apiserver.routes import MAX_BODY_BYTES, Routes
+from canary.sandbox.apiserver.routes import Routes
+from canary.sandbox.apiserver.rules import Target
 from canary.sandbox.apiserver.store import Store
 
 _log = logging.getLogger(__name__)

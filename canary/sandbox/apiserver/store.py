@@ -135,10 +135,11 @@ class Store:
         return obj
 
     def drop_kind(self, kind: KindKey) -> None:
-        """Forget an (empty) kind and end its watches."""
+        """Forget an (empty) kind and end its watches, which cannot be resumed if the kind comes back."""
         collection = self._collections.pop(kind, None)
         for subscription in collection.subscriptions if collection else ():
             subscription.close()
+        self.collection(kind).forgotten = self.revision
 
     def _forget(self, obj: Json) -> None:
         uid = obj["metadata"]["uid"]

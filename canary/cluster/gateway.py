@@ -241,12 +241,14 @@ class Gateway:
         name: str,
         *,
         uid: str | None = None,
+        resource_version: str | None = None,
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
     ) -> None:
-        """Delete an object; with `uid` only this very one (Conflict when another has taken its name)."""
+        """Delete an object; with `uid` or `resource_version` only this very one, as it was read (else Conflict)."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        pins = {"uid": uid, "resourceVersion": resource_version}
+        if preconditions := {name: value for name, value in pins.items() if value is not None}:
+            options["preconditions"] = preconditions
         self._write(Request("delete", kind, namespace, name, body=orjson.dumps(options)))
 
     def _read(self, request: Request) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The long-running controller: wiring, threads, and everything that touches the outside."""

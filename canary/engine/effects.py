@@ -113,6 +113,7 @@ def _pin(case: Case) -> Outcome:
         canary=resolved.canary,
         route=resolved.route,
         policy=PolicyStatus(name=policy.name, digest=policy.digest, resolved=policy.document()),
+        tile=resolved.tile,
         step=StepStatus(index=policy.strategy.first_step, of=policy.strategy.last_step),
         weight=WeightStatus(desired=0),
         step_elapsed=timedelta(0),
@@ -148,7 +149,7 @@ def _ask(case: Case, step: int) -> Outcome:
     )
     wants_header = Look(_seen_as(case, status), case.now).wants_header
     route = case.observed.route
-    is_there = route is not None and (route.weight, route.header) == (weight, wants_header)
+    is_there = route is not None and route.says(weight) and route.header == wants_header
     return Outcome(status, after=() if is_there else (Shift(weight, wants_header),))
 
 

@@ -119,7 +119,7 @@ class Look:
     @property
     def route_is_as_desired(self) -> bool:
         route = self.observed.route
-        return route is not None and (route.weight, route.header) == (self.status.weight.desired, self.wants_header)
+        return route is not None and route.says(self.status.weight.desired) and route.header == self.wants_header
 
     @property
     def is_reached(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from canary.model.policy import Policy
 from canary.model.rollout import ArmStatus, Rollout, RouteStatus
@@ -27,6 +28,7 @@ class Resolved:
     stable: ArmStatus
     canary: ArmStatus
     policy: Policy
+    tile: timedelta
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,8 @@ def _as_seen(look: Look, status: RolloutStatus) -> RolloutStatus:
     observed = look.observed
     weight: dict[str, Any] = {}
     if observed.route is not None:
-        weight["configured"] = observed.route.weight
+        desired = status.weight.desired
+        weight["configured"] = desired if observed.route.says(desired) else observed.route.weight
     if observed.observed_weight is not None:
         weight["observed"] = observed.observed_weight
     changes: dict[str, Any] = {

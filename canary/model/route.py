@@ -47,3 +47,12 @@ class RouteState:
     resource_version: str
     foreign_weight: int = 0
     mark: str = ""
+
+    def says(self, weight: int) -> bool:
+        """Whether the route is as a shift to `weight` would leave it.
+
+        Beside foreign destinations several weights round to the same numbers (decision 11: rounded down), and `weight`
+        is the least of them.
+        """
+        own = 100 - self.foreign_weight
+        return weight * own // 100 == self.weight * own // 100

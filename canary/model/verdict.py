@@ -40,9 +40,6 @@ class Reason(StrEnum):
     SERVICE_INCIDENT = "service_incident"
 
 
-NO_COUNTS: Mapping[float, int] = {}
-
-
 @dataclass(frozen=True, slots=True)
 class ArmCounts:
     """What one version did in a stretch of time.

@@ -39,6 +39,8 @@ class SourceFacts:
     problems: tuple[str, ...] = ()
     has_requests: bool = True
     """Whether the request counter exists at all. Before the first request of the mesh it does not."""
+    blocking: str = ""
+    """The problem that makes counting wrong or impossible, "" when there is none: no rollout should start on it."""
 
     @property
     def settle_s(self) -> float:
@@ -63,12 +65,12 @@ def inspect(ask: Ask, settings: SourceSettings) -> SourceFacts:
             f"Prometheus at {settings.base_url} has no {REQUESTS}: it does not scrape Istio's proxies, or there was no "
             "request yet"
         )
-        return SourceFacts(None, 0.0, reporter, up_joined=True, problems=(missing,), has_requests=False)
+        return SourceFacts(
+            None, 0.0, reporter, up_joined=True, problems=(missing,), has_requests=False, blocking=missing
+        )
 
-    problems = [
-        *_reporter_problems(reporter, reporters, kinds, settings),
-        *_replica_problems(kinds),
-    ]
+    problems = [*_reporter_problems(reporter, reporters, kinds, settings), *_replica_problems(kinds)]
+    blocking = problems[0] if problems else ""
     targets = f"count by (job, instance) ({REQUESTS}{{reporter=~{one_of([reporter])}}})"
     if not ask(f'count({LATENCY}{{le="+Inf"}})'):
         problems.append(f"no {LATENCY}: latency cannot be judged")
@@ -83,7 +85,12 @@ def inspect(ask: Ask, settings: SourceSettings) -> SourceFacts:
         ask(f"max(max_over_time(scrape_duration_seconds[{LOOK_BACK}]) and on (job, instance) {targets})")
     )
     return SourceFacts(
-        _scrape_interval_s(ask, targets), max(scrapes, default=0.0), reporter, up_joined, tuple(problems)
+        _scrape_interval_s(ask, targets),
+        max(scrapes, default=0.0),
+        reporter,
+        up_joined,
+        tuple(problems),
+        blocking=blocking,
     )
 
 

@@ -1,0 +1,166 @@
+"""What is known of the cluster, from memory: one reflector per kind, and our own writes before they come back.
+
+A steady tick reads nothing from the API server. The objects handed out are shared and must not be changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from canary.cluster import workloads
+from canary.cluster.gateway import Gateway
+from canary.cluster.kinds import (
+    CANARYROLLOUT,
+    DEPLOYMENT,
+    DESTINATIONRULE,
+    POD,
+    REPLICASET,
+    SERVICE,
+    VIRTUALSERVICE,
+    Kind,
+)
+from canary.cluster.projections import PROJECTIONS
+from canary.cluster.reflector import Change, Reflector
+from canary.cluster.timestamps import parse_time
+from canary.engine.observed import Pods
+from canary.mesh.router import MeshView
+from canary.model.rollout import Rollout
+
+Object = dict[str, Any]
+KINDS = (DEPLOYMENT, REPLICASET, SERVICE, POD, VIRTUALSERVICE, DESTINATIONRULE, CANARYROLLOUT)
+OVERLAY_S = 5.0
+"""How long an answer to our own write may be newer than the watch; after that the watch is right (a deletion, say)."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A CanaryRollout: as it stands in the cluster, and as we read it."""
+
+    raw: Object
+    rollout: Rollout
+
+
+class Caches:
+    """Reflectors of one namespace, or of all of them for None. Safe for several threads."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        namespace: str | None,
+        on_change: Callable[[Kind, Change[Object]], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._written: dict[tuple[Kind, str, str], tuple[float, Object]] = {}
+        self.reflectors: dict[Kind, Reflector[Object]] = {
+            kind: Reflector(
+                gateway,
+                kind,
+                namespace,
+                project=PROJECTIONS[kind],
+                on_change=lambda change, kind=kind: on_change(kind, change),  # type: ignore[misc]
+            )
+            for kind in KINDS
+        }
+
+    def start(self) -> None:
+        for reflector in self.reflectors.values():
+            reflector.start()
+
+    def stop(self) -> None:
+        for reflector in self.reflectors.values():
+            reflector.stop()
+
+    @property
+    def unsynced(self) -> tuple[str, ...]:
+        """What has not been listed yet, with why where a reason is known."""
+        return tuple(
+            f"{kind.resource}" + (f" ({reflector.last_error})" if reflector.last_error else "")
+            for kind, reflector in self.reflectors.items()
+            if not reflector.has_synced
+        )
+
+    def remember(self, kind: Kind, document: Mapping[str, Any]) -> None:
+        """Keep the answer to a write or a live read until the watch has it too."""
+        projected = PROJECTIONS[kind](document)
+        meta = projected["metadata"]
+        self._written[kind, meta["namespace"], meta["name"]] = (self._clock() + OVERLAY_S, projected)
+
+    def objects(self, kind: Kind, namespace: str | None) -> list[Object]:
+        """Every object of a kind in a namespace (None: everywhere)."""
+        found = {
+            (item["metadata"]["namespace"], item["metadata"]["name"]): item
+            for item in self.reflectors[kind].items(namespace)
+        }
+        for (written_kind, space, name), (until, written) in list(self._written.items()):
+            if written_kind is not kind:
+                continue
+            seen = found.get((space, name))
+            if self._clock() > until or (seen is not None and _version(seen) >= _version(written)):
+                self._written.pop((kind, space, name), None)
+            elif namespace in (None, space):
+                found[space, name] = written
+        return list(found.values())
+
+    def object(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        return named(self.objects(kind, namespace), name)
+
+    def view(self, namespace: str) -> MeshView:
+        """What the router may look at: this namespace and nothing else."""
+        return MeshView(
+            namespace=namespace,
+            virtual_services=self.objects(VIRTUALSERVICE, namespace),
+            destination_rules=self.objects(DESTINATIONRULE, namespace),
+            services=self.objects(SERVICE, namespace),
+            deployments=self.objects(DEPLOYMENT, namespace),
+        )
+
+    def rollouts(self, namespace: str | None) -> list[Entry]:
+        """Every CanaryRollout that can be read; one that cannot is logged and left alone."""
+        entries = []
+        for raw in self.objects(CANARYROLLOUT, namespace):
+            try:
+                entries.append(Entry(raw, Rollout.parse(raw)))
+            except (ValidationError, KeyError) as error:
+                name = f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+                log.warning("cannot read a CanaryRollout", rollout=name, error=str(error))
+        return entries
+
+    def revision(self, namespace: str, deployment: Object) -> str | None:
+        """The pod-template-hash of a Deployment's newest template, None while its controller has not made it yet."""
+        return workloads.current_revision(deployment, self.objects(REPLICASET, namespace))
+
+    def revision_made(self, namespace: str, deployment: Object) -> datetime | None:
+        """When the ReplicaSet of the newest revision was made."""
+        newest = workloads.newest_replicaset(deployment, self.objects(REPLICASET, namespace))
+        return parse_time(newest["metadata"].get("creationTimestamp")) if newest else None
+
+    def pods(self, namespace: str, deployment: Object, revision: str) -> Pods:
+        """Ready pods of one revision, of as many as the Deployment wants."""
+        wanted = deployment.get("spec", {}).get("replicas", 1)
+        owners = workloads.replicasets_of(deployment, self.objects(REPLICASET, namespace))
+        mine = [owner for owner in owners if owner["metadata"]["labels"].get(workloads.TEMPLATE_HASH) == revision]
+        pods = self.objects(POD, namespace)
+        ready = sum(workloads.is_ready(pod) for owner in mine for pod in workloads.pods_of(owner, pods))
+        return Pods(ready, wanted)
+
+
+def _version(item: Object) -> int:
+    """resourceVersions compare as integers (Kubernetes 1.35 made it a promise; every etcd-backed server does it)."""
+    text = item["metadata"]["resourceVersion"]
+    return int(text) if text.isdigit() else 0
+
+
+def named(items: Iterable[Mapping[str, Any]], name: str) -> Object | None:
+    """The object of that name."""
+    return next((dict(item) for item in items if item["metadata"]["name"] == name), None)

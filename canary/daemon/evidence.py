@@ -1,0 +1,208 @@
+"""The judges of all running rollouts, and what feeds them: one batch of queries per tick, whatever their number."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from canary.analysis.judge import Judge
+from canary.daemon import windows
+from canary.errors import TelemetryError
+from canary.model.policy import Policy
+from canary.model.rollout import Rollout
+from canary.model.verdict import ArmCounts, Outcome, SourceState, Verdict, Window
+from canary.telemetry.queries import Workload
+from canary.telemetry.source import PrometheusSource
+from canary.telemetry.tiles import TileBatch, arm_counts
+
+CATCH_UP_TILES = 20
+"""Who is further behind than this (a restart, an outage) gets a query of his own, so that the batch stays short."""
+
+SHARE_FROM_REQUESTS = 20
+"""Below so many requests in a tile the share seen says nothing."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A rollout that is being judged, and the policy it runs by."""
+
+    rollout: Rollout
+    policy: Policy
+
+    @property
+    def canary(self) -> Workload:
+        assert self.rollout.status.canary is not None  # only pinned rollouts are judged
+        return Workload(self.rollout.namespace, self.rollout.status.canary.deployment)
+
+    @property
+    def stable(self) -> Workload:
+        assert self.rollout.status.stable is not None  # only pinned rollouts are judged
+        return Workload(self.rollout.namespace, self.rollout.status.stable.deployment)
+
+    @property
+    def tile_s(self) -> float:
+        tile = self.rollout.status.tile
+        assert tile is not None  # pinned together with the policy
+        return tile.total_seconds()
+
+    @property
+    def judged_step(self) -> int:
+        step = self.rollout.status.step
+        return min(step.index if step else 0, self.policy.strategy.last_step)
+
+
+@dataclass(slots=True)
+class _Track:
+    judge: Judge
+    source: SourceState
+    next_end: float
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    aborted: Verdict | None = None
+    share: tuple[int, float] | None = None
+    """(step, canary's share of requests in the newest tile)."""
+
+
+class Evidence:
+    """Judges by rollout uid. Fed by one thread, asked by many."""
+
+    def __init__(self, source: PrometheusSource) -> None:
+        self._source = source
+        self._tracks: dict[str, _Track] = {}
+
+    def verdict(self, case: Case, now: float) -> Verdict | None:
+        """The verdict as of `now` (Unix seconds), None before anything was asked about this rollout."""
+        track = self._tracks.get(case.rollout.uid)
+        if track is None:
+            return None
+        with track.lock:
+            return track.aborted or track.judge.verdict(now, track.source, case.judged_step)
+
+    def observed_weight(self, case: Case) -> int | None:
+        """The canary's share of requests in the newest tile of its present step, as integer percent."""
+        track = self._tracks.get(case.rollout.uid)
+        if track is None or track.share is None or track.share[0] != case.judged_step:
+            return None
+        return round(100 * track.share[1])
+
+    def forget_all_but(self, uids: Iterable[str]) -> None:
+        """Drop the judges of rollouts that have ended."""
+        for uid in self._tracks.keys() - set(uids):
+            del self._tracks[uid]
+
+    def tick(self, cases: Iterable[Case], now: float, settle_s: float) -> None:
+        """Feed every judge the tiles that have settled since the last tick.
+
+        A source that does not answer is noted in every judge's state; nothing is raised.
+        """
+        by_tile: dict[float, list[Case]] = defaultdict(list)
+        for case in cases:
+            by_tile[case.tile_s].append(case)
+        for tile_s, group in by_tile.items():
+            step = round(tile_s * 1000)
+            last_end = (round((now - settle_s) * 1000) // step) * step / 1000
+            tracked = [(case, track) for case in group if (track := self._track(case, tile_s, settle_s))]
+            near = last_end - CATCH_UP_TILES * tile_s
+            self._feed([pair for pair in tracked if pair[1].next_end > near], last_end, tile_s, now)
+            for pair in tracked:
+                if pair[1].next_end <= near:
+                    self._feed([pair], last_end, tile_s, now)
+
+    def source_failed(self, cases: Iterable[Case], why: str) -> None:
+        """The source did not answer at all: say so in every judge's state."""
+        for case in cases:
+            track = self._tracks.get(case.rollout.uid)
+            if track is not None:
+                with track.lock:
+                    track.source = replace(track.source, available=False, detail=why)
+
+    def look_for_disasters(self, cases: Iterable[Case], now: float) -> list[Case]:
+        """The fast abort: one query per outlier interval in use. Returns the rollouts that must go back at once.
+
+        Raises TelemetryError; an abort is never decided without an answer.
+        """
+        by_interval: dict[float, list[Case]] = defaultdict(list)
+        for case in cases:
+            if case.rollout.uid in self._tracks:
+                by_interval[case.policy.outlier_detection.interval.total_seconds()].append(case)
+        aborted = []
+        for interval_s, group in by_interval.items():
+            workloads = {workload for case in group for workload in (case.canary, case.stable)}
+            recent = self._source.recent(workloads, now=now, interval_s=interval_s)
+            for case in group:
+                track = self._tracks[case.rollout.uid]
+                errors = case.policy.analysis.grpc_errors
+                canary, stable = (
+                    arm_counts(recent[arm], errors) if arm in recent else ArmCounts()
+                    for arm in (case.canary, case.stable)
+                )
+                verdict = track.judge.abort(canary, stable)
+                if verdict is not None and verdict.outcome is Outcome.FAIL and track.aborted is None:
+                    track.aborted = verdict
+                    aborted.append(case)
+        return aborted
+
+    def _track(self, case: Case, tile_s: float, settle_s: float) -> _Track | None:
+        track = self._tracks.get(case.rollout.uid)
+        if track is None:
+            first = windows.first_tile_end(case.rollout.status, tile_s)
+            if first is None:
+                return None
+            state = SourceState(available=True, tile_s=tile_s, settle_s=settle_s)
+            track = self._tracks[case.rollout.uid] = _Track(Judge(case.policy), state, first)
+        return track
+
+    def _feed(self, pairs: list[tuple[Case, _Track]], last_end: float, tile_s: float, now: float) -> None:
+        if not pairs:
+            return
+        first_end = min(*(track.next_end for _, track in pairs), last_end)
+        workloads = {workload for case, _ in pairs for workload in (case.canary, case.stable)}
+        bounds = {bound for case, _ in pairs if (bound := case.policy.analysis.p99.max_ms) is not None}
+        try:
+            batch = self._source.tiles(workloads, bounds, first_end=first_end, last_end=last_end, tile_s=tile_s)
+        except TelemetryError as error:
+            self.source_failed([case for case, _ in pairs], str(error))
+            return
+        for case, track in pairs:
+            with track.lock:
+                _absorb(case, track, batch, last_end, now)
+
+
+def _absorb(case: Case, track: _Track, batch: TileBatch, last_end: float, now: float) -> None:
+    arms = (case.canary, case.stable)
+    scraped = [batch.newest_ends[arm] for arm in arms if arm in batch.newest_ends]
+    newest = max([*scraped, *([track.source.newest_tile_end] if track.source.newest_tile_end else [])], default=None)
+    track.source = replace(
+        track.source,
+        available=True,
+        detail="",
+        newest_tile_end=newest,
+        series_seen=any(arm in batch.seen for arm in arms),
+    )
+    tiles = [{tile.end: tile for tile in batch.tiles.get(arm, ())} for arm in arms]
+    errors, tile_ms = case.policy.analysis.grpc_errors, round(case.tile_s * 1000)
+    while track.next_end <= last_end:
+        end = track.next_end
+        track.next_end = (round(end * 1000) + tile_ms) / 1000
+        start = (round(end * 1000) - tile_ms) / 1000
+        canary, stable = (arm_counts(by_end[end], errors) if end in by_end else ArmCounts() for by_end in tiles)
+        window = windows.window(case.policy, case.rollout.status, (start, end), canary, stable)
+        if window is not None:
+            _observe(case, track, window, now)
+
+
+def _observe(case: Case, track: _Track, window: Window, now: float) -> None:
+    try:
+        track.judge.observe(window, now)
+    except ValueError as error:
+        # impossible counts are a fault of the source, not of the release: no evidence, but never silence
+        log.error("a window was refused", rollout=case.rollout.full_name, error=str(error))
+        return
+    total = window.canary.requests + window.stable.requests
+    if total >= SHARE_FROM_REQUESTS:
+        track.share = (window.step, window.canary.requests / total)

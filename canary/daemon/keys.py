@@ -1,0 +1,55 @@
+"""Which service an object belongs to: the key under which the work on it is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from canary.daemon.caches import Caches, Object
+from canary.errors import FindingError
+from canary.mesh.router import MeshView, Router
+from canary.model.annotations import POLICY, opt_in
+from canary.model.rollout import Rollout
+
+
+class Key(NamedTuple):
+    """One service of one namespace; `~name` stands for a Deployment whose service cannot be told yet."""
+
+    namespace: str
+    service: str
+
+
+def key_of_deployment(router: Router, view: MeshView, deployment: Object) -> Key:
+    """The service a Deployment says or shows it belongs to."""
+    name = deployment["metadata"]["name"]
+    try:
+        asks = opt_in(deployment["metadata"].get("annotations"))
+        return Key(view.namespace, router.service_of(view, deployment, asks.service if asks else ""))
+    except FindingError:
+        return Key(view.namespace, f"~{name}")
+
+
+def key_of_rollout(router: Router, view: MeshView, rollout: Rollout) -> Key:
+    """What was resolved, else what was asked, else what its target shows."""
+    known = rollout.status.service or rollout.spec.service
+    if known:
+        return Key(rollout.namespace, known)
+    for deployment in view.deployments:
+        if deployment["metadata"]["name"] == rollout.spec.target:
+            return key_of_deployment(router, view, dict(deployment))
+    return Key(rollout.namespace, f"~{rollout.spec.target}")
+
+
+def keys_of_namespace(router: Router, caches: Caches, namespace: str) -> set[Key]:
+    """Every service of a namespace that we have anything to do with."""
+    view = caches.view(namespace)
+    keys = {key_of_rollout(router, view, entry.rollout) for entry in caches.rollouts(namespace)}
+    for deployment in view.deployments:
+        if is_opted_in(deployment):
+            keys.add(key_of_deployment(router, view, dict(deployment)))
+    return keys
+
+
+def is_opted_in(deployment: Mapping[str, Any]) -> bool:
+    """Whether a Deployment carries the opt-in annotation, well-formed or not."""
+    return POLICY in (deployment["metadata"].get("annotations") or {})

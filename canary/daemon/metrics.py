@@ -1,0 +1,64 @@
+"""The daemon's own Prometheus metrics. Names and meanings are listed in docs/metrics.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+class Metrics:
+    """One registry per daemon, so that tests may have several."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        reg = self.registry
+        self.decisions = Counter(
+            "canary_decisions", "Decisions that changed or said something", ["phase"], registry=reg
+        )
+        self.decided_again = Counter(
+            "canary_decided_again", "Decisions taken again because an object had changed", registry=reg
+        )
+        self.reconcile_errors = Counter(
+            "canary_reconcile_errors", "Looks at a service that ended in an error", ["reason"], registry=reg
+        )
+        self.reconcile_seconds = Histogram(
+            "canary_reconcile_seconds", "Duration of one look at a service", registry=reg
+        )
+        self.api_requests = Counter(
+            "canary_api_requests", "Requests to the Kubernetes API", ["verb", "resource", "status"], registry=reg
+        )
+        self.api_seconds = Histogram(
+            "canary_api_request_seconds", "Duration of Kubernetes API requests", ["verb"], registry=reg
+        )
+        self.tick_seconds = Histogram("canary_tick_seconds", "Duration of one tick's queries", registry=reg)
+        self.tick_lateness = Gauge("canary_tick_lateness_seconds", "How late the last tick began", registry=reg)
+        self.abort_period = Gauge("canary_abort_period_seconds", "Time between two looks for disasters", registry=reg)
+        self.source_failures = Counter("canary_source_failures", "Failed looks at the metrics source", registry=reg)
+        self.missed_jobs = Counter(
+            "canary_scheduler_missed", "Runs the scheduler dropped", ["job", "why"], registry=reg
+        )
+
+    def count_request(self, verb: str, plural: str, status: int, seconds: float) -> None:
+        """Hook for the gateway."""
+        self.api_requests.labels(verb=verb, resource=plural, status=str(status)).inc()
+        if verb != "watch":
+            self.api_seconds.labels(verb=verb).observe(seconds)
+
+    def gauge(self, name: str, help_: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when it is scraped."""
+        Gauge(name, help_, registry=self.registry).set_function(read)
+
+    def rollouts_by_phase(self, count: Callable[[], dict[str, int]]) -> None:
+        """`canary_rollouts{phase}`, counted when it is scraped."""
+
+        class Phases(Collector):
+            def collect(self) -> Iterable[Metric]:
+                family = GaugeMetricFamily("canary_rollouts", "CanaryRollouts by phase", labels=["phase"])
+                for phase, number in count().items():
+                    family.add_metric([phase], number)
+                yield family
+
+        self.registry.register(Phases())

@@ -1,0 +1,198 @@
+"""Fills in what the engine looks at: everything one look at a rollout sees, from memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from canary.cluster.gateway import Gateway
+from canary.cluster.kinds import VIRTUALSERVICE
+from canary.daemon.caches import Caches, Entry, named
+from canary.daemon.evidence import Case, Evidence
+from canary.daemon.policies import FrozenPolicies, PolicyFolder
+from canary.daemon.sourcewatch import SourceWatch
+from canary.engine.observed import Finding, Observed, Pods, Resolved
+from canary.errors import ClusterError, FindingError
+from canary.mesh.router import MeshView, Request, Router
+from canary.model.policy import Policy
+from canary.model.rollout import ArmStatus, Phase, Rollout, RouteStatus
+from canary.model.route import Arm, Route, RouteState
+
+_WATCHED = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
+_CLEANED = frozenset({Phase.PAUSED, Phase.PROMOTING, Phase.ROLLING_BACK})
+
+
+def kept_subsets(route: Route, *, promoted: bool) -> frozenset[str]:
+    """The subsets that stay when a rollout cleans up after itself."""
+    return frozenset({route.canary.subset if promoted else route.stable.subset})
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Makes `Observed`s. Reads the API server only for a frozen policy's first use, and for who caused a drift."""
+
+    gateway: Gateway
+    caches: Caches
+    router: Router
+    folder: PolicyFolder
+    frozen: FrozenPolicies
+    evidence: Evidence
+    source: SourceWatch
+
+    def observe(self, entry: Entry, superseded_by: str, now: datetime) -> Observed:
+        """One look at a rollout. Raises ClusterError when the frozen policy cannot be read just now."""
+        rollout, status = entry.rollout, entry.rollout.status
+        view = self.caches.view(rollout.namespace)
+        target = named(view.deployments, rollout.spec.target)
+        if status.phase is Phase.PENDING:
+            return self._unpinned(rollout, view, target, superseded_by)
+        if status.phase.is_terminal:
+            return Observed(rollout)
+        policy = self.frozen.get(status.policy.digest) if status.policy else None
+        route = status.pinned_route(rollout.namespace)
+        state, problem = self._route(view, route)
+        verdict = observed_weight = None
+        if policy is not None and status.phase in _WATCHED and status.tile is not None:
+            case = Case(rollout, policy)
+            verdict = self.evidence.verdict(case, now.timestamp())
+            observed_weight = self.evidence.observed_weight(case)
+        return Observed(
+            rollout,
+            policy=policy,
+            finding=self._metrics_finding(status.phase),
+            route=state,
+            route_problem=problem,
+            target_revision=self._revision(rollout.namespace, target, status.target_revision),
+            stable_revision=self._stable_revision(rollout, view),
+            pods=self._pods(rollout, target),
+            is_prepared=self._is_prepared(view, route, policy, status.phase),
+            is_clean=self._is_clean(view, route, status.phase),
+            verdict=verdict,
+            source_problem=self.source.problem,
+            observed_weight=observed_weight,
+            superseded_by=superseded_by,
+            manager=self._manager(view, route, state, rollout),
+        )
+
+    def _unpinned(self, rollout: Rollout, view: MeshView, target: Any, superseded_by: str) -> Observed:
+        spec = rollout.spec
+        revision = self._revision(rollout.namespace, target, None)
+        found: Resolved | None = None
+        finding: Finding | None = None
+        try:
+            found = self._resolve(rollout, view, target)
+        except FindingError as error:
+            if error.reason == "AlreadyStable":
+                # nothing to release: it is what the release would lead to
+                superseded_by = superseded_by or f"the route: {error}"
+            candidates = f" (found: {', '.join(error.candidates)})" if error.candidates else ""
+            finding = Finding(error.reason, f"{error}{candidates}")
+        if not revision and finding is None:
+            return Observed(rollout, superseded_by=superseded_by)  # its ReplicaSet is being made: look again then
+        if finding is None and spec.policy_name and self.folder.errors and found is None:
+            finding = Finding("InvalidPolicy", str(self.folder.errors[0]))
+        return Observed(rollout, resolved=found, finding=finding, target_revision=revision, superseded_by=superseded_by)
+
+    def _resolve(self, rollout: Rollout, view: MeshView, target: Any) -> Resolved:
+        spec = rollout.spec
+        if target is None:
+            raise FindingError("TargetMissing", f"Deployment {rollout.namespace}/{spec.target} does not exist")
+        policy = self._policy(spec.policy_name)
+        service = self.router.service_of(view, target, spec.service or "")
+        request = Request(spec.target, service, spec.virtual_service or "", spec.route or "")
+        route = self.router.resolve(view, request)
+        self.router.read(view, route)
+        stable = named(view.deployments, route.stable.deployment)
+        stable_revision = self._revision(rollout.namespace, stable, None)
+        if not stable_revision:
+            raise FindingError(
+                "StableMissing",
+                f"Deployment {rollout.namespace}/{route.stable.deployment} (stable) has no ReplicaSet yet",
+            )
+        return Resolved(
+            service=service,
+            route=RouteStatus(
+                virtual_service=route.virtual_service, http=route.http_name, host=route.host, port=route.port
+            ),
+            stable=_arm(route.stable, stable_revision),
+            canary=_arm(route.canary, self._revision(rollout.namespace, target, None)),
+            policy=policy,
+            tile=self.source.tile,
+        )
+
+    def _policy(self, name: str) -> Policy:
+        policy = self.folder.get(name)
+        if policy is None:
+            broken = f"; {self.folder.errors[0]}" if self.folder.errors else ""
+            raise FindingError("UnknownPolicy", f'there is no policy "{name}"{broken}', candidates=self.folder.names)
+        return policy
+
+    def _route(self, view: MeshView, route: Route | None) -> tuple[RouteState | None, Finding | None]:
+        if route is None:
+            return None, None
+        try:
+            return self.router.read(view, route), None
+        except FindingError as error:
+            return None, Finding(error.reason, str(error))
+
+    def _revision(self, namespace: str, deployment: Any, pinned: str | None) -> str:
+        """The newest revision; the pinned one while a newer is only being made; "" when there is no Deployment."""
+        if deployment is None:
+            return ""
+        return self.caches.revision(namespace, deployment) or pinned or ""
+
+    def _stable_revision(self, rollout: Rollout, view: MeshView) -> str:
+        pinned = rollout.status.stable
+        if pinned is None:
+            return ""
+        deployment = named(view.deployments, pinned.deployment)
+        return self._revision(rollout.namespace, deployment, pinned.revision)
+
+    def _pods(self, rollout: Rollout, target: Any) -> Pods:
+        if target is None or rollout.status.phase is not Phase.CHECKING:
+            return Pods()
+        return self.caches.pods(rollout.namespace, target, rollout.status.target_revision or "")
+
+    def _metrics_finding(self, phase: Phase) -> Finding | None:
+        if phase is not Phase.CHECKING or not self.source.finding:
+            return None
+        return Finding("MetricsMissing", self.source.finding)
+
+    def _is_prepared(self, view: MeshView, route: Route | None, policy: Policy | None, phase: Phase) -> bool:
+        if phase is not Phase.CHECKING or route is None or policy is None:
+            return True
+        try:
+            return not self.router.prepare(view, route, policy)
+        except FindingError:
+            return False
+
+    def _is_clean(self, view: MeshView, route: Route | None, phase: Phase) -> bool:
+        if phase not in _CLEANED or route is None:
+            return True
+        try:
+            return not self.router.clean_up(
+                view, route, keep=kept_subsets(route, promoted=phase is not Phase.ROLLING_BACK)
+            )
+        except FindingError:
+            return True  # the route is gone, and what was on it
+
+    def _manager(self, view: MeshView, route: Route | None, state: RouteState | None, rollout: Rollout) -> str:
+        """Who moved our weights; asked only when they were moved (managedFields are not kept in memory)."""
+        status = rollout.status
+        changes = status.weight_changes
+        settled = bool(changes) and changes[-1].reached is not None and status.phase in _WATCHED
+        if route is None or state is None or not settled or state.says(status.weight.desired):
+            return status.drift.manager if status.drift else ""
+        try:
+            live = self.gateway.get(VIRTUALSERVICE, route.namespace, route.virtual_service)
+        except ClusterError:
+            return ""  # the drift itself is known; its author is only for the sentence
+        name, at = self.router.last_manager(
+            MeshView(view.namespace, [live], view.destination_rules, view.services, view.deployments), route
+        )
+        return f"{name} at {at}" if name else ""
+
+
+def _arm(arm: Arm, revision: str) -> ArmStatus:
+    return ArmStatus(deployment=arm.deployment, subset=arm.subset, label=arm.label, value=arm.value, revision=revision)

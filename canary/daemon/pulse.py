@@ -1,0 +1,106 @@
+"""The telemetry thread's work: ticks that feed the judges, and looks for disasters between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from canary.cluster.queue import KeyedQueue
+from canary.daemon.caches import Caches
+from canary.daemon.evidence import Case, Evidence
+from canary.daemon.keys import Key, key_of_rollout
+from canary.daemon.metrics import Metrics
+from canary.daemon.policies import FrozenPolicies
+from canary.daemon.sourcewatch import SourceWatch
+from canary.errors import ClusterError, TelemetryError
+from canary.mesh.router import Router
+from canary.model.rollout import Phase
+
+TICK, ABORT, FACTS = "tick", "abort", "facts"
+
+_WATCHED = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Pulse:
+    caches: Caches
+    router: Router
+    frozen: FrozenPolicies
+    evidence: Evidence
+    source: SourceWatch
+    work: KeyedQueue[Key]
+    metrics: Metrics
+    wall: Callable[[], float] = time.time
+    last_tick: float = 0.0
+
+    def beat(self, what: str) -> None:
+        """Do what the scheduler asked for."""
+        match what:
+            case "facts":
+                self.source.refresh()
+                self._wake(everybody=True)
+            case "abort":
+                self._look_for_disasters()
+            case _:
+                with self.metrics.tick_seconds.time():
+                    self._tick()
+
+    def _tick(self) -> None:
+        now = self.wall()
+        cases = self._cases()
+        if self.source.facts is None or self.source.problem:
+            self.source.refresh()
+        if self.source.problem:
+            self.metrics.source_failures.inc()
+            self.evidence.source_failed(cases, self.source.problem)
+        elif cases:
+            self.evidence.tick(cases, now, self.source.settle_s)
+        self.evidence.forget_all_but(case.rollout.uid for case in cases)
+        self.last_tick = self.wall()
+        self._wake(everybody=False)
+
+    def _look_for_disasters(self) -> None:
+        cases = [case for case in self._cases() if case.rollout.status.weight_changes]
+        if not cases or self.source.problem:
+            return
+        try:
+            aborted = self.evidence.look_for_disasters(cases, self.wall())
+        except TelemetryError as error:
+            self.metrics.source_failures.inc()
+            log.warning("no look for disasters", problem=str(error))
+            return
+        for case in aborted:
+            self.work.add(self._key(case))
+
+    def _cases(self) -> list[Case]:
+        """The rollouts that traffic is being divided for."""
+        cases = []
+        for entry in self.caches.rollouts(None):
+            status = entry.rollout.status
+            if status.phase not in _WATCHED or status.policy is None or status.tile is None or status.canary is None:
+                continue
+            try:
+                policy = self.frozen.get(status.policy.digest)
+            except ClusterError as error:
+                log.warning("frozen policy not read", rollout=entry.rollout.full_name, problem=str(error))
+                continue
+            if policy is not None:
+                cases.append(Case(entry.rollout, policy))
+        return cases
+
+    def _key(self, case: Case) -> Key:
+        view = self.caches.view(case.rollout.namespace)
+        return key_of_rollout(self.router, view, case.rollout)
+
+    def _wake(self, *, everybody: bool) -> None:
+        for entry in self.caches.rollouts(None):
+            if entry.rollout.status.phase.is_terminal:
+                continue
+            if everybody or entry.rollout.status.phase is not Phase.PENDING:
+                view = self.caches.view(entry.rollout.namespace)
+                self.work.add(key_of_rollout(self.router, view, entry.rollout))

@@ -1,0 +1,130 @@
+"""One look at one service: who may act, what the engine says, carried out; then new attempts, then tidying up.
+
+Level-triggered: it looks at how things are, never at what happened, and doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from canary.cluster.kinds import CANARYROLLOUT
+from canary.daemon.act import Actor, DecideAgain
+from canary.daemon.caches import Caches, Entry
+from canary.daemon.keys import Key, key_of_rollout
+from canary.daemon.metrics import Metrics
+from canary.daemon.observe import Observer
+from canary.daemon.starts import Starts
+from canary.engine.actions import WriteStatus
+from canary.engine.intake import active_of, age
+from canary.engine.step import step
+from canary.errors import Conflict, NotFound
+from canary.mesh.router import Router
+
+DECIDE_AGAIN_AT_MOST = 5
+"""Lost preconditions in a row before the key goes back to the queue: somebody writes faster than we can read."""
+
+log = structlog.get_logger("canary.decision")
+
+
+@dataclass
+class Reconciler:
+    caches: Caches
+    router: Router
+    observer: Observer
+    actor: Actor
+    starts: Starts
+    metrics: Metrics
+    now: Callable[[], datetime]
+    history_limit: int
+    _sentences: dict[str, str] = field(default_factory=dict)
+
+    def reconcile(self, key: Key) -> float | None:
+        """Look at one service once. Returns in how many seconds to look again although nothing happened.
+
+        Raises what the gateway raises; the caller backs off.
+        """
+        entries = self._entries(key)
+        _, superseded = active_of([entry.rollout for entry in entries])
+        again = [self._drive(entry, superseded) for entry in entries if self._needs_a_look(entry)]
+        entries = self._entries(key)
+        again.append(self.starts.look(key, entries, self.now()))
+        self._prune(entries)
+        return min((seconds for seconds in again if seconds is not None), default=None)
+
+    def _entries(self, key: Key) -> list[Entry]:
+        view = self.caches.view(key.namespace)
+        entries = [
+            entry
+            for entry in self.caches.rollouts(key.namespace)
+            if key_of_rollout(self.router, view, entry.rollout) == key
+        ]
+        return sorted(entries, key=lambda entry: age(entry.rollout))
+
+    @staticmethod
+    def _needs_a_look(entry: Entry) -> bool:
+        return not entry.rollout.status.phase.is_terminal or (entry.rollout.deleting and bool(entry.rollout.finalizers))
+
+    def _drive(self, entry: Entry, superseded: dict[str, str]) -> float | None:
+        """Observe, decide, act; after a lost precondition at once again on what is there now."""
+        for _ in range(DECIDE_AGAIN_AT_MOST):
+            now = self.now()
+            observed = self.observer.observe(entry, superseded.get(entry.rollout.name, ""), now)
+            decision = step(observed, now)
+            self._tell(entry, decision.sentence, decision.actions)
+            try:
+                self.actor.carry_out(entry, observed, decision.actions)
+            except DecideAgain as lost:
+                self.metrics.decided_again.inc()
+                log.info("decided again", rollout=entry.rollout.full_name, why=str(lost))
+                fresh = self._again(entry)
+                if fresh is None:
+                    return None
+                entry = fresh
+                continue
+            # what was written is looked at at once: asked for, set, reached are three looks
+            return 0.0 if any(not _is_quiet(action) for action in decision.actions) else decision.look_again_s
+        raise Conflict(f"CanaryRollout {entry.rollout.full_name}: its objects change faster than they can be read")
+
+    def _again(self, entry: Entry) -> Entry | None:
+        name = entry.rollout.name
+        return next((e for e in self.caches.rollouts(entry.rollout.namespace) if e.rollout.name == name), None)
+
+    def _tell(self, entry: Entry, sentence: str, actions: tuple[object, ...]) -> None:
+        """One line per decision: what changes something, or says something new."""
+        rollout, status = entry.rollout, entry.rollout.status
+        is_news = self._sentences.get(rollout.uid) != sentence and bool(sentence)
+        if not actions and not is_news:
+            return
+        self._sentences[rollout.uid] = sentence
+        new = next((action.status for action in actions if isinstance(action, WriteStatus)), status)
+        self.metrics.decisions.labels(phase=new.phase.value).inc()
+        log.info(
+            "decision",
+            rollout=rollout.full_name,
+            phase=new.phase.value,
+            step=new.step.index if new.step else None,
+            weight=new.weight.desired,
+            does=[type(action).__name__ for action in actions],
+            reason=sentence,
+        )
+
+    def _prune(self, entries: list[Entry]) -> None:
+        """Keep the newest attempts of a service as its history, and always the newest of each target."""
+        ended = [entry for entry in entries if entry.rollout.status.phase.is_terminal and not entry.rollout.deleting]
+        newest = {entry.rollout.spec.target: entry.rollout.name for entry in entries}
+        spare = [entry for entry in ended if newest[entry.rollout.spec.target] != entry.rollout.name]
+        for entry in spare[: max(0, len(ended) - self.history_limit)]:
+            rollout = entry.rollout
+            self._sentences.pop(rollout.uid, None)
+            try:
+                self.actor.gateway.delete(CANARYROLLOUT, rollout.namespace, rollout.name, uid=rollout.uid)
+            except (NotFound, Conflict):
+                continue  # somebody else deleted it
+
+
+def _is_quiet(action: object) -> bool:
+    return isinstance(action, WriteStatus) and action.evidence_only

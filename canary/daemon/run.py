@@ -1,0 +1,318 @@
+"""The daemon put together: caches, queue, workers, telemetry thread, scheduler, Lease, health; and its orderly end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from canary.cluster.events import EventRecorder
+from canary.cluster.gateway import Gateway
+from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, NAMESPACE, Kind
+from canary.cluster.lease import REQUEST_SECONDS, MemberLease
+from canary.cluster.patience import patiently
+from canary.cluster.queue import KeyedQueue
+from canary.cluster.reflector import Change
+from canary.cluster.status import StatusWriter
+from canary.daemon.act import Actor
+from canary.daemon.caches import Caches, Object
+from canary.daemon.evidence import Evidence
+from canary.daemon.health import HealthServer
+from canary.daemon.keys import Key, keys_of_namespace
+from canary.daemon.metrics import Metrics
+from canary.daemon.observe import Observer
+from canary.daemon.policies import FrozenPolicies, PolicyFolder
+from canary.daemon.pulse import ABORT, FACTS, TICK, Pulse
+from canary.daemon.reconcile import Reconciler
+from canary.daemon.settings import Settings
+from canary.daemon.sourcewatch import SourceWatch
+from canary.daemon.starts import Starts
+from canary.errors import CanaryError, InputError, NotFound, NotOurs, PolicyError
+from canary.mesh.istio.router import IstioRouter
+from canary.telemetry.source import PrometheusSource
+
+RESYNC_S = 60
+FACTS_S = 60
+POLICIES_S = 2
+STUCK_S = 60.0
+"""A worker that has had one key for so long hangs: every request has a time limit far below."""
+
+log = structlog.get_logger("canary.daemon")
+
+
+class Daemon:
+    """One replica. `run()` returns after SIGTERM or SIGINT, or `stop()` from another thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Connects, and reads the policies. Raises InputError and PolicyError for what the user must mend."""
+        self.settings = settings
+        self.metrics = Metrics()
+        self.stopping = threading.Event()
+        self._workers: list[threading.Thread] = []
+
+        self.gateway = self._connect()
+        self.gateway.on_request = self.metrics.count_request
+        self.lease = MemberLease(
+            self._connect(timeout_seconds=REQUEST_SECONDS, write_timeout_seconds=1.0),
+            settings.own_namespace,
+            identity(),
+            on_acquired=self._enqueue_everything,
+        )
+        self.gateway.may_write = self.lease.may_write
+
+        self.work: KeyedQueue[Key] = KeyedQueue()
+        self.pulses: KeyedQueue[str] = KeyedQueue()
+        self.router = IstioRouter()
+        self.caches = Caches(self.gateway, settings.namespace, self._changed)
+        self.folder = PolicyFolder(settings.policies)
+        self.folder.reload()
+        frozen = FrozenPolicies(self.gateway, settings.own_namespace)
+        source = PrometheusSource(settings.source)
+        self.source = SourceWatch(source, settings.tile_s, settings.settle_s)
+        evidence = Evidence(source)
+        self.events = EventRecorder(self.gateway)
+        actor = Actor(self.gateway, self.caches, self.router, frozen, StatusWriter(self.gateway), self.events)
+        observer = Observer(self.gateway, self.caches, self.router, self.folder, frozen, evidence, self.source)
+        grace = timedelta(seconds=settings.intake_grace_s)
+        self.reconciler = Reconciler(
+            caches=self.caches,
+            router=self.router,
+            observer=observer,
+            actor=actor,
+            starts=Starts(self.caches, self.router, actor, grace),
+            metrics=self.metrics,
+            now=lambda: datetime.now(UTC),
+            history_limit=settings.history_limit,
+        )
+        self.pulse = Pulse(self.caches, self.router, frozen, evidence, self.source, self.work, self.metrics)
+        self.scheduler = self._scheduler()
+        self.health = HealthServer(
+            settings.listen, alive=self.not_alive, ready=self.not_ready, registry=self.metrics.registry
+        )
+        self._gauges(source)
+
+    def run(self) -> None:
+        """Work until told to stop, then drain: no new keys, answers awaited, the Lease given back."""
+        self._check_own_namespace()
+        for which in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(which, lambda *_: self.stop())
+        self.health.start()
+        self.lease.start()
+        self.events.start()
+        self.caches.start()
+        self._start_thread("pulse", self._pulse_loop)
+        for number in range(self.settings.workers):
+            self._start_thread(f"worker-{number}", self._work_loop)
+        self.scheduler.start()
+        self.pulses.add(FACTS)
+        log.info(
+            "started", server=self.gateway.server, namespace=self.settings.namespace or "all", port=self.health.port
+        )
+        self.stopping.wait()
+        self._end()
+
+    def stop(self) -> None:
+        """End run(). Safe from any thread and from a signal handler."""
+        self.stopping.set()
+
+    def not_ready(self) -> str:
+        """Why this replica cannot work yet, "" when it can."""
+        if self.stopping.is_set():
+            return "stopping"
+        unsynced = self.caches.unsynced
+        return f"not listed yet: {', '.join(unsynced)}" if unsynced else ""
+
+    def not_alive(self) -> str:
+        """What hangs, "" when nothing does."""
+        if self.stopping.is_set():
+            return ""
+        for kind, reflector in self.caches.reflectors.items():
+            if reflector.is_stuck:
+                return f"the reflector of {kind.resource} hangs"
+        for name, queue in (("worker", self.work), ("telemetry", self.pulses)):
+            if queue.longest_running_seconds > STUCK_S:
+                return f"a {name} thread hangs"
+        dead = [thread.name for thread in self._workers if not thread.is_alive()]
+        return f"thread {dead[0]} died" if dead else ""
+
+    def _connect(self, timeout_seconds: float = 10.0, write_timeout_seconds: float = 2.0) -> Gateway:
+        return Gateway.connect(
+            self.settings.kubeconfig,
+            self.settings.context,
+            timeout_seconds=timeout_seconds,
+            write_timeout_seconds=write_timeout_seconds,
+        )
+
+    def _check_own_namespace(self) -> None:
+        name = self.settings.own_namespace
+        try:
+            patiently(lambda: self.gateway.get(NAMESPACE, None, name), within_seconds=30)
+        except NotFound:
+            raise InputError(
+                f"namespace {name} does not exist: create it (kubectl create namespace {name}) or name another with "
+                "--own-namespace; the controller keeps its Lease and its frozen policies there"
+            ) from None
+
+    def _scheduler(self) -> BackgroundScheduler:
+        """Jobs only put keys into queues; what a run does, and how late, is the queues' business."""
+        scheduler = BackgroundScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 5}
+        )
+        tick_s = self.settings.tick_s or self.source.tile_s
+        scheduler.add_job(self.pulses.add, "interval", [TICK], seconds=tick_s, id=TICK)
+        scheduler.add_job(self.pulses.add, "interval", [ABORT], seconds=self.settings.abort_period_s, id=ABORT)
+        scheduler.add_job(self.pulses.add, "interval", [FACTS], seconds=FACTS_S, id=FACTS)
+        scheduler.add_job(self._enqueue_everything, "interval", seconds=RESYNC_S, id="resync")
+        scheduler.add_job(self._reload_policies, "interval", seconds=POLICIES_S, id="policies")
+        scheduler.add_listener(self._on_job, EVENT_JOB_MISSED | EVENT_JOB_ERROR | EVENT_JOB_MAX_INSTANCES)
+        self.metrics.abort_period.set(self.settings.abort_period_s)
+        return scheduler
+
+    def _on_job(self, event: JobEvent) -> None:
+        why = {EVENT_JOB_MISSED: "missed", EVENT_JOB_ERROR: "error"}.get(event.code, "max_instances")
+        self.metrics.missed_jobs.labels(job=event.job_id, why=why).inc()
+
+    def _reload_policies(self) -> None:
+        try:
+            changed = self.folder.reload()
+        except PolicyError as error:
+            log.error("policies not read", error=str(error))
+            return
+        if changed:
+            self._enqueue_everything()
+
+    def _changed(self, kind: Kind, change: Change[Object]) -> None:
+        """Hear of a change: note which services to look at."""
+        namespace = change.key[0]
+        if kind is DEPLOYMENT and change.type == "modified" and not _matters(change):
+            return
+        if kind is CANARYROLLOUT or not self.caches.unsynced:
+            for key in keys_of_namespace(self.router, self.caches, namespace):
+                self.work.add(key)
+
+    def _enqueue_everything(self) -> None:
+        if self.caches.unsynced:
+            return
+        spaces = {item["metadata"]["namespace"] for item in self.caches.objects(DEPLOYMENT, None)}
+        spaces |= {item["metadata"]["namespace"] for item in self.caches.objects(CANARYROLLOUT, None)}
+        for namespace in spaces:
+            for key in keys_of_namespace(self.router, self.caches, namespace):
+                self.work.add(key)
+
+    def _start_thread(self, name: str, target: object) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
+        self._workers.append(thread)
+        thread.start()
+
+    def _work_loop(self) -> None:
+        while not (self.stopping.is_set() and self.work.is_closed):
+            key = self.work.get(1.0)
+            if key is None:
+                continue
+            try:
+                self._look_at(key)
+            finally:
+                self.work.done(key)
+
+    def _look_at(self, key: Key) -> None:
+        if self.caches.unsynced or not self.lease.is_held:
+            return  # everything is queued again when the caches are there and the Lease is ours
+        try:
+            with self.metrics.reconcile_seconds.time():
+                again = self.reconciler.reconcile(key)
+        except NotOurs as error:
+            log.info("left to its owner", key="/".join(key), why=str(error))
+            return
+        except CanaryError as error:
+            self._failed(key, error.reason, str(error))
+            return
+        except Exception:
+            # one service we stumble over must not end the worker: it is logged whole, counted and tried again
+            log.exception("unexpected error", key="/".join(key))
+            self._failed(key, "Unexpected", "see the traceback above")
+            return
+        self.work.forget(key)
+        if again is not None:
+            self.work.add_after(key, again)
+
+    def _failed(self, key: Key, reason: str, sentence: str) -> None:
+        self.metrics.reconcile_errors.labels(reason=reason).inc()
+        delay = self.work.add_rate_limited(key)
+        log.warning("look failed", key="/".join(key), reason=reason, error=sentence, again_in_s=round(delay, 2))
+
+    def _pulse_loop(self) -> None:
+        tick_s = self.settings.tick_s or self.source.tile_s
+        while not self.pulses.is_closed:
+            what = self.pulses.get(1.0)
+            if what is None:
+                continue
+            try:
+                if what == TICK:
+                    self.metrics.tick_lateness.set(max(0.0, time.time() - self.pulse.last_tick - tick_s))
+                self.pulse.beat(what)
+                wanted = self.settings.tick_s or self.source.tile_s
+                if wanted != tick_s:
+                    tick_s = wanted
+                    self.scheduler.reschedule_job(TICK, trigger="interval", seconds=tick_s)
+                    log.info("tile", seconds=self.source.tile_s, tick_s=tick_s, settle_s=self.source.settle_s)
+            except Exception:
+                # a tick that fails is no evidence and no verdict; the next one asks again
+                self.metrics.source_failures.inc()
+                log.exception("telemetry failed", what=what)
+            finally:
+                self.pulses.done(what)
+
+    def _end(self) -> None:
+        log.info("stopping")
+        self.scheduler.shutdown(wait=False)
+        self.pulses.close(discard=True)
+        self.work.close(discard=True)
+        answered = self.work.wait_idle(self.settings.drain_s)
+        self.events.stop()
+        self.lease.drain()
+        self.lease.stop(release=answered)
+        self.caches.stop()
+        self.health.stop()
+        log.info("stopped", drained=answered)
+
+    def _gauges(self, source: PrometheusSource) -> None:
+        gauge = self.metrics.gauge
+        gauge("canary_queue_depth", "Services waiting for a look", lambda: self.work.depth)
+        gauge("canary_queue_oldest_seconds", "How long the oldest has waited", lambda: self.work.oldest_seconds)
+        gauge(
+            "canary_prometheus_queries", "HTTP queries sent to Prometheus since the start", lambda: source.queries_sent
+        )
+        gauge("canary_source_available", "1 while the metrics source answers", lambda: float(not self.source.problem))
+        gauge("canary_lease_held", "1 while this replica may write", lambda: float(self.lease.is_held))
+        gauge("canary_events_dropped", "Kubernetes Events dropped since the start", lambda: self.events.dropped)
+        gauge("canary_policy_errors", "Mistakes in the policy folder now", lambda: len(self.folder.errors))
+        gauge(
+            "canary_watch_staleness_seconds",
+            "Age of the oldest local copy",
+            lambda: max(reflector.staleness_seconds for reflector in self.caches.reflectors.values()),
+        )
+        self.metrics.rollouts_by_phase(
+            lambda: dict(Counter(entry.rollout.status.phase.value for entry in self.caches.rollouts(None)))
+        )
+
+
+def identity() -> str:
+    """One process at a time: the pod's name where it is told, and a random part."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
+
+
+def _matters(change: Change[Object]) -> bool:
+    """A Deployment whose replica counts move all day is not news; a template, an annotation or readiness is."""
+    old, new = change.old or {}, change.new or {}
+    return any(old.get(part) != new.get(part) for part in ("spec", "status")) or (
+        old.get("metadata", {}).get("annotations") != new.get("metadata", {}).get("annotations")
+    )

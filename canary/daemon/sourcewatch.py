@@ -1,0 +1,71 @@
+"""How the metrics source is doing: what its preflight found, whether it answers, and the tile that follows from it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from canary.errors import TelemetryError
+from canary.telemetry.preflight import SourceFacts
+from canary.telemetry.source import PrometheusSource
+
+DEFAULT_TILE_S = 15.0
+SHORTEST_TILE_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class SourceWatch:
+    """Keeps the facts and the last failure. Written by the telemetry thread, read by all."""
+
+    def __init__(self, source: PrometheusSource, tile_s: float | None, settle_s: float | None) -> None:
+        self._source = source
+        self._tile_s = tile_s
+        self._settle_s = settle_s
+        self.facts: SourceFacts | None = None
+        self.problem = "the metrics source was not asked yet"
+        """Why it cannot be used now, "" when it can."""
+
+    def refresh(self) -> None:
+        """Ask for the facts again; a failure is kept as the problem."""
+        try:
+            facts = self._source.facts(refresh=True)
+        except TelemetryError as error:
+            self.failed(str(error))
+            return
+        self.answered()
+        if self.facts is None or facts.problems != self.facts.problems:
+            for problem in facts.problems:
+                log.warning("metrics source", problem=problem)
+        self.facts = facts
+
+    def answered(self) -> None:
+        if self.problem:
+            log.info("metrics source answers")
+        self.problem = ""
+
+    def failed(self, why: str) -> None:
+        if not self.problem or self.facts is None:
+            log.warning("metrics source does not answer", problem=why)
+        self.problem = why
+
+    @property
+    def finding(self) -> str:
+        """What about the source itself keeps a rollout from starting, "" when nothing does."""
+        return self.facts.blocking if self.facts else ""
+
+    @property
+    def tile_s(self) -> float:
+        """Length of a tile in seconds: as set, else the scrape interval found."""
+        found = self.facts.scrape_interval_s if self.facts else None
+        return self._tile_s or (max(found, SHORTEST_TILE_S) if found else DEFAULT_TILE_S)
+
+    @property
+    def tile(self) -> timedelta:
+        return timedelta(milliseconds=round(self.tile_s * 1000))
+
+    @property
+    def settle_s(self) -> float:
+        """Age in seconds from which a tile is final."""
+        return self._settle_s or (self.facts.settle_s if self.facts else 2.0)

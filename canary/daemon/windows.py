@@ -1,0 +1,68 @@
+"""Which tile belongs to which step of a rollout. Pure, and a function of recorded times alone.
+
+A restarted controller asks for the same tiles and builds the same windows, so it has the same evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from canary.model.policy import Policy
+from canary.model.rollout import RolloutStatus, WeightChange
+from canary.model.verdict import ArmCounts, Window
+
+PROPAGATION_S = 1.0
+"""From a write to every proxy having it: istiod debounces 100 ms and pushes; measured 0.1 s."""
+
+
+def margin_s(tile_s: float) -> float:
+    """What must lie between a weight's write and the first tile judged at it (seconds).
+
+    A tile is cut at scrapes, and its first scrape may have begun up to a scrape interval before its start.
+    """
+    return PROPAGATION_S + tile_s
+
+
+def first_traffic(status: RolloutStatus) -> float | None:
+    """When the canary could first be reached (Unix seconds), None when it could not yet."""
+    changes = status.weight_changes
+    return changes[0].reached.timestamp() if changes and changes[0].reached else None
+
+
+def first_tile_end(status: RolloutStatus, tile_s: float) -> float | None:
+    """The end of the first tile that can be evidence, None before there is traffic."""
+    begun = first_traffic(status)
+    if begun is None:
+        return None
+    milliseconds, step = round((begun + margin_s(tile_s)) * 1000), round(tile_s * 1000)
+    return (-(-milliseconds // step) * step + step) / 1000
+
+
+def change_at(changes: Sequence[WeightChange], start: float, end: float) -> WeightChange | None:
+    """The step whose weight was on the route during the whole of a tile, None when it changed in it."""
+    for index, change in enumerate(changes):
+        if change.reached is None or change.reached.timestamp() + margin_s(end - start) > start:
+            continue
+        later = changes[index + 1].asked.timestamp() if index + 1 < len(changes) else None
+        if later is None or end <= later:
+            return change
+    return None
+
+
+def window(
+    policy: Policy, status: RolloutStatus, tile: tuple[float, float], canary: ArmCounts, stable: ArmCounts
+) -> Window | None:
+    """The window of one tile (start, end), None when the tile is no evidence of any step."""
+    start, end = tile
+    change, begun = change_at(status.weight_changes, start, end), first_traffic(status)
+    if change is None or begun is None:
+        return None
+    return Window(
+        start=start,
+        end=end,
+        step=min(change.step, policy.strategy.last_step),  # the bake goes on with the evidence of the step at 100 %
+        weight=change.weight,
+        canary=canary,
+        stable=stable,
+        warm=start >= begun + policy.analysis.warmup.total_seconds(),
+    )

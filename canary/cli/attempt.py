@@ -12,18 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from canary.cli.durations import exact
 from canary.model.phase import Phase
 from canary.model.units import parse_duration, parse_time
 
 Object = Mapping[str, Any]
 
 EPOCH = datetime.fromtimestamp(0, UTC)
-
-_PAUSED_FOR = {
-    "PauseAt": "waits for a person: canary promote",
-    "HeaderOnly": "only requests with the header reach it, until canary promote",
-    "Inconclusive": "could not be judged in time: canary promote or canary abort",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,41 +121,21 @@ class Attempt:
 
     @property
     def sentence(self) -> str:
-        """Why it is where it is: what is in the way, else what ended it, else what it waits for and its verdict."""
+        """Why it is where it is: what is in the way, what ended it, or the verdict; in a pause what it waits for."""
         if self.stalled:
             return self.stalled
         cause = text(self.status, "cause", "sentence")
         if cause and (self.is_terminal or self.phase == Phase.ROLLING_BACK):
             return cause
-        verdict = text(self.status, "verdict", "sentence")
-        if self.phase == Phase.PAUSED:
-            return "; ".join(part for part in (self.waits_for, verdict) if part) or text(self.status, "message")
-        message = text(self.status, "message")
-        return message or verdict if self.is_terminal or self.step is None else verdict or message
-
-    @property
-    def waits_for(self) -> str:
-        """What a paused rollout waits for."""
-        kind = text(self.status, "pausedFor")
-        if kind != "Wish":
-            return _PAUSED_FOR.get(kind, kind)
-        actor, reason = text(self.spec, "paused", "actor"), text(self.spec, "paused", "reason")
-        return "paused" + (f" by {actor}" if actor else "") + (f": {reason}" if reason else "") + "; canary resume"
+        message, verdict = text(self.status, "message"), text(self.status, "verdict", "sentence")
+        if self.phase in (Phase.PROGRESSING, Phase.PROMOTING) and self.clock_runs:
+            return verdict or message
+        return message or verdict
 
     @property
     def wishes(self) -> str:
         """What operators asked for in the spec, whether or not it was carried out yet."""
-        said = []
-        for field in ("abort", "paused", "promote"):
-            if field in self.spec:
-                what = "pause" if field == "paused" else field
-                at = number(self.spec, field, "step")
-                where = (
-                    " --full" if part(self.spec, field).get("full") is True else f" step {at}" if at is not None else ""
-                )
-                actor, reason = text(self.spec, field, "actor"), text(self.spec, field, "reason")
-                said.append(what + where + (f" by {actor}" if actor else "") + (f" ({reason})" if reason else ""))
-        return ", ".join(said)
+        return ", ".join(_wish(self.spec, field) for field in ("abort", "paused", "promote") if field in self.spec)
 
     @property
     def not_judged(self) -> list[str]:
@@ -187,9 +162,7 @@ class Attempt:
         return max(timedelta(0), hold - elapsed)
 
     def left_text(self, now: datetime) -> str:
-        """ "1m30s"; "stopped" while the clock stands; "due" when only evidence is missing."""
-        from canary.cli.durations import exact
-
+        """Such as "1m30s"; "stopped" while the clock stands; "due" when only evidence is missing."""
         left = self.left(now)
         if left is None:
             return ""
@@ -263,6 +236,17 @@ def moment(document: Object, *path: str) -> datetime | None:
         return parse_time(text(document, *path))
     except ValueError:
         return None
+
+
+def _wish(spec: Object, field: str) -> str:
+    step, actor, reason = number(spec, field, "step"), text(spec, field, "actor"), text(spec, field, "reason")
+    words = [
+        "pause" if field == "paused" else field,
+        "--full" if part(spec, field).get("full") is True else "" if step is None else f"step {step}",
+        actor and f"by {actor}",
+        reason and f"({reason})",
+    ]
+    return " ".join(word for word in words if word)
 
 
 def _duration(value: Any) -> timedelta | None:

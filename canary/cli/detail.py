@@ -51,12 +51,11 @@ def facts(attempt: Attempt, now: datetime) -> Iterator[tuple[str, str]]:
         ("Step", _step(attempt, now)),
         ("Weight", _weight(attempt)),
         ("Stalled", attempt.stalled),
-        ("Waits for", attempt.waits_for if attempt.phase == "Paused" else ""),
         ("Asked for", "" if attempt.is_terminal else attempt.wishes),
         ("Cause", text(attempt.status, "cause", "sentence")),
         ("Verdict", _verdict(attempt, now)),
         ("", f"not judged yet: {', '.join(attempt.not_judged)}" if attempt.not_judged else ""),
-        ("Message", text(attempt.status, "message")),
+        ("Message", _message(attempt)),
         ("Drift", _drift(attempt, now)),
     ]
     yield from ((label, fact) for label, fact in lines if fact)
@@ -125,6 +124,13 @@ def _verdict(attempt: Attempt, now: datetime) -> str:
     at = moment(verdict, "at")
     when = f" ({short(now - at)} ago)" if at is not None and now - at >= timedelta(seconds=1) else ""
     return f"{outcome}: {sentence}{when}" if sentence else ""
+
+
+def _message(attempt: Attempt) -> str:
+    """The controller's own line, where no other line says the same."""
+    message = text(attempt.status, "message")
+    said = (attempt.stalled, text(attempt.status, "cause", "sentence"), text(attempt.status, "verdict", "sentence"))
+    return "" if message in said else message
 
 
 def _drift(attempt: Attempt, now: datetime) -> str:

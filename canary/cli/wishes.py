@@ -53,7 +53,7 @@ def promote(
     if attempt.phase == Phase.PROMOTING:
         stop(f"{attempt.name} already has all the traffic and is being promoted")
     if "paused" in attempt.spec:
-        stop(f"{attempt.name} is {attempt.waits_for or 'paused'}: canary resume {attempt.name} first")
+        stop(f"{attempt.name} is paused{_by(attempt, 'paused')}: canary resume {attempt.name} first")
     index, _ = attempt.step
     if not full and not _waits_at(attempt, index):
         stop(
@@ -79,8 +79,6 @@ def pause(
     """Stay at the current weight until resumed. It is still judged, and can still be rolled back."""
     cluster, attempt = _attempt(name, namespace, context, kubeconfig)
     _refuse_ended(attempt, "paused", Phase.ROLLING_BACK)
-    if attempt.phase == Phase.PROMOTING:
-        stop(f"{attempt.name} already has all the traffic: canary abort {attempt.name} gives it back to stable")
     if "paused" in attempt.spec:
         say(f"{attempt.name} already is paused{_by(attempt, 'paused')}")
         return
@@ -101,7 +99,7 @@ def resume(
     _refuse_ended(attempt, "resumed", Phase.ROLLING_BACK)
     if "paused" not in attempt.spec:
         if attempt.phase == Phase.PAUSED:
-            stop(f"{attempt.name} {attempt.waits_for}: canary promote {attempt.name}")
+            stop(f"{attempt.name} waits for another word, canary promote {attempt.name}: {attempt.sentence}")
         stop(f"{attempt.name} is not paused")
     _patch(cluster, attempt, {"paused": None})
     _stored(cluster, attempt, "goes on", controller_namespace)

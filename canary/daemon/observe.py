@@ -73,6 +73,7 @@ class Observer:
             observed_weight=observed_weight,
             superseded_by=superseded_by,
             manager=self._manager(view, route, state, rollout),
+            tile=self.source.tile,
         )
 
     def _unpinned(self, rollout: Rollout, view: MeshView, target: Any, superseded_by: str) -> Observed:
@@ -118,7 +119,6 @@ class Observer:
             stable=_arm(route.stable, stable_revision),
             canary=_arm(route.canary, self._revision(rollout.namespace, target, None)),
             policy=policy,
-            tile=self.source.tile,
         )
 
     def _policy(self, name: str) -> Policy:

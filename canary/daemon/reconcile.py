@@ -6,7 +6,7 @@ Level-triggered: it looks at how things are, never at what happened, and doing i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -40,7 +40,6 @@ class Reconciler:
     metrics: Metrics
     now: Callable[[], datetime]
     history_limit: int
-    _sentences: dict[str, str] = field(default_factory=dict)
 
     def reconcile(self, key: Key) -> float | None:
         """Look at one service once. Returns in how many seconds to look again although nothing happened.
@@ -94,12 +93,10 @@ class Reconciler:
         return next((e for e in self.caches.rollouts(entry.rollout.namespace) if e.rollout.name == name), None)
 
     def _tell(self, entry: Entry, sentence: str, actions: tuple[object, ...]) -> None:
-        """One line per decision: what changes something, or says something new."""
-        rollout, status = entry.rollout, entry.rollout.status
-        is_news = self._sentences.get(rollout.uid) != sentence and bool(sentence)
-        if not actions and not is_news:
+        """One line per decision that changes something."""
+        if all(_is_quiet(action) for action in actions):
             return
-        self._sentences[rollout.uid] = sentence
+        rollout, status = entry.rollout, entry.rollout.status
         new = next((action.status for action in actions if isinstance(action, WriteStatus)), status)
         self.metrics.decisions.labels(phase=new.phase.value).inc()
         log.info(
@@ -119,7 +116,6 @@ class Reconciler:
         spare = [entry for entry in ended if newest[entry.rollout.spec.target] != entry.rollout.name]
         for entry in spare[: max(0, len(ended) - self.history_limit)]:
             rollout = entry.rollout
-            self._sentences.pop(rollout.uid, None)
             try:
                 self.actor.gateway.delete(CANARYROLLOUT, rollout.namespace, rollout.name, uid=rollout.uid)
             except (NotFound, Conflict):

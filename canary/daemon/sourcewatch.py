@@ -24,8 +24,8 @@ class SourceWatch:
         self._tile_s = tile_s
         self._settle_s = settle_s
         self.facts: SourceFacts | None = None
-        self.problem = "the metrics source was not asked yet"
-        """Why it cannot be used now, "" when it can."""
+        self.problem = ""
+        """Why it cannot be used now, "" when it can or was not asked yet."""
 
     def refresh(self) -> None:
         """Ask for the facts again; a failure is kept as the problem."""
@@ -41,7 +41,7 @@ class SourceWatch:
         self.facts = facts
 
     def answered(self) -> None:
-        if self.problem:
+        if self.problem or self.facts is None:
             log.info("metrics source answers")
         self.problem = ""
 
@@ -53,7 +53,7 @@ class SourceWatch:
     @property
     def finding(self) -> str:
         """What about the source itself keeps a rollout from starting, "" when nothing does."""
-        return self.facts.blocking if self.facts else ""
+        return self.facts.blocking if self.facts else "the metrics source was not asked yet"
 
     @property
     def tile_s(self) -> float:

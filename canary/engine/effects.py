@@ -113,7 +113,6 @@ def _pin(case: Case) -> Outcome:
         canary=resolved.canary,
         route=resolved.route,
         policy=PolicyStatus(name=policy.name, digest=policy.digest, resolved=policy.document()),
-        tile=resolved.tile,
         step=StepStatus(index=policy.strategy.first_step, of=policy.strategy.last_step),
         weight=WeightStatus(desired=0),
         step_elapsed=timedelta(0),
@@ -159,6 +158,7 @@ def _seen_as(case: Case, status: RolloutStatus) -> Any:
 
 def _begin(case: Case) -> Outcome:
     outcome = _ask(case, case.strategy.first_step)
+    outcome = replace(outcome, status=_with(outcome.status, tile=case.observed.tile))
     where = "the header route" if case.strategy.match else f"{outcome.status.weight.desired} %"
     return _announced(outcome, Announce("Normal", "RolloutStarted", f"started with {where}: {case.why}"))
 

@@ -28,7 +28,6 @@ class Resolved:
     stable: ArmStatus
     canary: ArmStatus
     policy: Policy
-    tile: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,8 @@ class Observed:
     `target_revision` is the target's newest revision, "" when the Deployment is gone; `stable_revision` likewise.
     `is_prepared` means the subsets exist, `is_clean` that nothing we added is left to take away. `source_problem` says
     why the metrics source cannot be used, "" when it can. `superseded_by` names the attempt or revision that takes
-    over. `manager` is who last changed the route, when somebody else did. `grace_over` means the mesh had time to let
-    go of a subset before it is dropped.
+    over. `manager` is who last changed the route, when somebody else did. `tile` is
+    the length of a tile that the rollout's evidence is cut into from its first traffic on.
     """
 
     rollout: Rollout
@@ -72,3 +71,4 @@ class Observed:
     observed_weight: int | None = None
     superseded_by: str = ""
     manager: str = ""
+    tile: timedelta | None = None

@@ -56,7 +56,8 @@ def step(observed: Observed, now: datetime) -> Decision:
     new = _bounded(new.model_copy(update={"conditions": conditions(observed, new, now)}))
     write = _write(look.status, new, now)
     actions = (*outcome.before, *write, *outcome.after)
-    return Decision(actions, why or new.message, outcome.look_again_s)
+    seen = observed.verdict.sentence if observed.verdict else new.message
+    return Decision(actions, why or seen, outcome.look_again_s)
 
 
 def waiting_for(look: Look) -> str:

@@ -27,8 +27,8 @@ class Embedded:
 
 @pytest.fixture(scope="session")
 def start_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Embedded]]:
-    """Start embedded API servers with extra command line options; all are ended with the session."""
-    started: list[subprocess.Popen[bytes]] = []
+    """Start embedded API servers with extra command line options; all end with the session, none with a traceback."""
+    started: list[Embedded] = []
 
     def start(*options: str) -> Embedded:
         folder = tmp_path_factory.mktemp("apiserver")
@@ -36,18 +36,20 @@ def start_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
         command = [sys.executable, "-m", "canary.sandbox.apiserver", "--kubeconfig", str(kubeconfig)]
         with log.open("wb") as file:
             process = subprocess.Popen([*command, "--parent-pid", str(os.getpid()), *options], stderr=file)
-        started.append(process)
+        started.append(Embedded(kubeconfig, process, log))
         deadline = time.monotonic() + 20
         while not kubeconfig.exists():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, f"no kubeconfig after 20 s: {log.read_text()}"
             time.sleep(0.02)
-        return Embedded(kubeconfig, process, log)
+        return started[-1]
 
     yield start
-    for process in started:
-        process.terminate()
-        process.wait(5)
+    for server in started:
+        server.process.terminate()
+        server.process.wait(5)
+    # What the server did not foresee it logs and answers with a 500: no test may have made it do that.
+    assert [server.log.read_text() for server in started if "Traceback" in server.log.read_text()] == []
 
 
 @pytest.fixture(scope="session")

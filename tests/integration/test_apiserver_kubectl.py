@@ -271,6 +271,7 @@ def test_custom_resources_have_their_own_columns_names_and_checks(kubectl: Kubec
     rows = table(kubectl("get", "gd"))
     wide = table(kubectl("get", "toys", "-o", "wide"))
     typo = kubectl("apply", "-f", "-", stdin=gadget.replace("size", "sise"), code=1)
+    warned = kubectl("apply", "--validate=warn", "-f", "-", stdin=gadget.replace("size: 3", "size: 3, sise: 4"))
     wrong = kubectl("apply", "-f", "-", stdin=gadget.replace("3", "big"), code=1)
     explained = kubectl("explain", "gadget.spec.size").stdout
     kubectl("delete", "crd", "gadgets.example.com", "--timeout", "5s")
@@ -279,6 +280,7 @@ def test_custom_resources_have_their_own_columns_names_and_checks(kubectl: Kubec
     assert rows[1][:3] == ["g", "3", "True"]
     assert wide[0] == ["NAME", "SIZE", "READY", "MESSAGE", "AGE"]
     assert 'unknown field "spec.sise"' in typo.stderr
+    assert 'Warning: unknown field "spec.sise"' in warned.stderr
     assert "spec.size: Invalid value" in wrong.stderr
     assert "How big it is." in explained
     assert "integer" in explained

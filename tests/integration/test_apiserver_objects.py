@@ -69,6 +69,13 @@ def test_a_generated_name_is_new_each_time(core: client.CoreV1Api, namespace: st
     assert all(name.startswith("run-") and len(name) == 9 for name in names)
 
 
+def test_a_create_must_not_claim_a_version(core: client.CoreV1Api, namespace: str) -> None:
+    with pytest.raises(ApiException, match="resourceVersion should not be set") as refused:
+        core.create_namespaced_config_map(namespace, config_map("a", resourceVersion="7"))
+
+    assert refused.value.status == 500
+
+
 @pytest.mark.parametrize("name", ["Upper", "with_underscore", "-dash", ""])
 def test_a_bad_name_is_a_422_that_names_the_field(core: client.CoreV1Api, namespace: str, name: str) -> None:
     with pytest.raises(ApiException) as refused:

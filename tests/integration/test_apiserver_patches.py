@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
@@ -280,6 +281,28 @@ def test_an_apply_against_another_manager_is_a_conflict_naming_it(deployments: D
     assert status["details"]["causes"] == [
         {"reason": "FieldManagerConflict", "message": 'conflict with "gitops"', "field": ".spec.replicas"}
     ]
+
+
+def test_several_conflicts_are_told_manager_by_manager(deployments: Deployments) -> None:
+    deployments.apply("web", web(replicas=2, minReadySeconds=1), "gitops")
+    wish = {"metadata": {"name": "web"}, "spec": {"replicas": 5, "minReadySeconds": 2}}
+
+    with pytest.raises(ApiException) as refused:
+        deployments.apply("web", wish, "autoscaler")
+
+    message = json.loads(refused.value.body)["message"]
+    fields = "- .spec.minReadySeconds\n- .spec.replicas"
+    assert message == f'Apply failed with 2 conflicts: conflicts with "gitops":\n{fields}'
+
+
+def test_a_date_in_applied_yaml_is_text(deployments: Deployments) -> None:
+    body = web()
+    body["metadata"]["annotations"] = {"since": "DATE"}
+    text = yaml.safe_dump({"apiVersion": "apps/v1", "kind": "Deployment", **body}).replace("DATE", "2026-01-01")
+
+    applied = deployments.patch("web", text, APPLY)
+
+    assert applied["metadata"]["annotations"] == {"since": "2026-01-01"}
 
 
 def test_a_forced_apply_takes_the_field_over(deployments: Deployments) -> None:

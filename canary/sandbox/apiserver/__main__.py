@@ -1,6 +1,6 @@
 """`python -m canary.sandbox.apiserver --kubeconfig PATH`: the server as a process of its own.
 
-Ends at once on SIGTERM and SIGINT, and when the process given by --parent-pid is gone.
+Ends at once on SIGTERM, SIGINT and SIGHUP, and when the process given by --parent-pid is gone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from canary.sandbox.apiserver.server import HISTORY, serve
@@ -34,31 +35,33 @@ def main() -> int:
 
 async def _run(arguments: argparse.Namespace) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    watching = asyncio.create_task(_parent_gone(arguments.parent_pid, ended)) if arguments.parent_pid else None
+
+    def end(why: str) -> None:
+        if not ended.is_set():
+            logging.info("ending: %s", why)
+            ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, end, signal.Signals(number).name)
+    watching = asyncio.create_task(_parent_gone(arguments.parent_pid, end)) if arguments.parent_pid else None
     async with serve(arguments.kubeconfig, port=arguments.port, history=arguments.history):
         await ended.wait()
     if watching:
         watching.cancel()
 
 
-async def _parent_gone(pid: int, ended: asyncio.Event) -> None:
-    """Set `ended` when the process is gone: told by the kernel on Linux, looked up each second elsewhere."""
-    if hasattr(os, "pidfd_open"):
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            ended.set()
+async def _parent_gone(pid: int, end: Callable[[str], None]) -> None:
+    """Call `end` when the process is gone: told by the kernel on Linux, looked up each second elsewhere."""
+    why = f"process {pid} is gone"
+    try:
+        if hasattr(os, "pidfd_open"):
+            asyncio.get_running_loop().add_reader(os.pidfd_open(pid), end, why)
             return
-        asyncio.get_running_loop().add_reader(descriptor, ended.set)
-        return
-    while not ended.is_set():
-        try:
+        while True:
             os.kill(pid, 0)
-        except ProcessLookupError:
-            ended.set()
-        await asyncio.sleep(1)
+            await asyncio.sleep(1)
+    except ProcessLookupError:
+        end(why)
 
 
 if __name__ == "__main__":

@@ -79,11 +79,15 @@ def conflict(group: str, plural: str, name: str, why: str = "") -> ApiError:
 
 
 def apply_conflict(causes: Sequence[Cause]) -> ApiError:
-    """Server-side apply: another manager owns the field with another value."""
-    count = len(causes)
-    lines = [f"{cause.message}: {cause.field}" for cause in causes]
-    told = lines[0] if count == 1 else "\n".join(["", *(f"- {line}" for line in lines)])
-    message = f"Apply failed with {count} conflict{'s' if count > 1 else ''}: {told}"
+    """Server-side apply: another manager owns the field with another value. `causes` come manager by manager."""
+    if len(causes) == 1:
+        message = f"Apply failed with 1 conflict: {causes[0].message}: {causes[0].field}"
+    else:
+        by_manager: dict[str, list[str]] = {}
+        for cause in causes:
+            by_manager.setdefault(cause.message.replace("conflict", "conflicts", 1), []).append(f"- {cause.field}")
+        lines = [line for told, fields in by_manager.items() for line in (f"{told}:", *fields)]
+        message = f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines)
     return ApiError(409, "Conflict", message, {"causes": [cause._asdict() for cause in causes]})
 
 
@@ -133,6 +137,11 @@ def too_large_version(requested: int, current: int) -> ApiError:
 
 def body_too_large(limit: int) -> ApiError:
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
+
+
+def version_on_create() -> ApiError:
+    """Upstream's storage refuses this without a reason of its own."""
+    return ApiError(500, "", "resourceVersion should not be set on objects to be created")
 
 
 def object_too_large() -> ApiError:

@@ -1,103 +1,14 @@
-"""The built-in kinds and the small schemas of what is checked in them.
-
-Built-in kinds keep fields this server has never heard of: their full schemas are the real server's.
-"""
+"""The built-in kinds: names, versions, subresources, selectable fields. Their schemas are in shapes.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from canary.sandbox.apiserver import shapes
 from canary.sandbox.apiserver.answers import Json
 from canary.sandbox.apiserver.resources import Resource, Scale, Version
 
 _ALL = ("all",)
-_STRINGS: Json = {"type": "object", "additionalProperties": {"type": "string"}}
-_CONTAINERS: Json = {
-    "type": "array",
-    "minItems": 1,
-    "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
-}
-_POD_SPEC: Json = {"type": "object", "required": ["containers"], "properties": {"containers": _CONTAINERS}}
-_TEMPLATE: Json = {
-    "type": "object",
-    "required": ["spec"],
-    "properties": {"spec": _POD_SPEC, "metadata": {"type": "object", "properties": {"labels": _STRINGS}}},
-}
-_WORKLOAD: Json = {
-    "type": "object",
-    "required": ["selector", "template"],
-    "properties": {
-        "replicas": {"type": "integer", "minimum": 0},
-        "selector": {"type": "object", "properties": {"matchLabels": _STRINGS}},
-        "template": _TEMPLATE,
-        "strategy": {"type": "object", "properties": {"rollingUpdate": {"type": "object"}}},
-    },
-}
-_LEASE: Json = {
-    "type": "object",
-    "properties": {
-        "holderIdentity": {"type": "string"},
-        "leaseDurationSeconds": {"type": "integer", "minimum": 1},
-        "leaseTransitions": {"type": "integer", "minimum": 0},
-        "acquireTime": {"type": "string", "format": "date-time"},
-        "renewTime": {"type": "string", "format": "date-time"},
-    },
-}
-
-
-def _object(**properties: Json) -> Json:
-    required = [name for name in properties if name == "spec" and "required" in properties[name]]
-    return {"type": "object", "required": required, "properties": properties}
-
-
-_SERVICE: Json = {
-    "type": "object",
-    "properties": {
-        "selector": _STRINGS,
-        "ports": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["port"],
-                "properties": {"port": {"type": "integer", "minimum": 1, "maximum": 65535}},
-            },
-        },
-    },
-}
-_CRD_VERSION: Json = {
-    "type": "object",
-    "required": ["name", "served", "storage", "schema"],
-    "properties": {
-        "name": {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$"},
-        "served": {"type": "boolean"},
-        "storage": {"type": "boolean"},
-        "schema": {
-            "type": "object",
-            "required": ["openAPIV3Schema"],
-            "properties": {"openAPIV3Schema": {"type": "object"}},
-        },
-        "additionalPrinterColumns": {
-            "type": "array",
-            "items": {"type": "object", "required": ["name", "type", "jsonPath"]},
-        },
-    },
-}
-_CRD: Json = {
-    "type": "object",
-    "required": ["group", "names", "scope", "versions"],
-    "properties": {
-        "scope": {"type": "string", "enum": ["Cluster", "Namespaced"]},
-        "names": {
-            "type": "object",
-            "required": ["kind", "plural"],
-            "properties": {
-                **{name: {"type": "string"} for name in ("kind", "plural", "singular", "listKind")},
-                **{name: {"type": "array", "items": {"type": "string"}} for name in ("shortNames", "categories")},
-            },
-        },
-        "versions": {"type": "array", "minItems": 1, "items": _CRD_VERSION},
-    },
-}
 _EVENT_FIELDS = (
     *("involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid"),
     *("involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath"),
@@ -123,31 +34,32 @@ def _kind(
 
 _WORKLOADS: Json = {
     "group": "apps",
-    "schema": _object(spec=_WORKLOAD),
+    "schema": shapes.WORKLOAD,
     "has_status": True,
     "scale": Scale(selector=".spec.selector"),
     "categories": _ALL,
     "has_generation": True,
 }
 _LIVE: Json = {"has_status": True, "categories": _ALL}
+_CLUSTER: Json = {"has_status": True, "namespaced": False}
 BUILTIN = (
-    _kind("Namespace", "namespaces", "ns", has_status=True, selectable=("status.phase",), namespaced=False),
-    _kind("Pod", "pods", "po", schema=_object(spec=_POD_SPEC), selectable=_POD_FIELDS, has_generation=True, **_LIVE),
-    _kind("Service", "services", "svc", schema=_object(spec=_SERVICE), **_LIVE),
-    _kind("ConfigMap", "configmaps", "cm", schema=_object(data=_STRINGS, binaryData=_STRINGS)),
-    _kind("Secret", "secrets", schema=_object(data=_STRINGS, type={"type": "string"}), selectable=("type",)),
-    _kind("Event", "events", "ev", selectable=_EVENT_FIELDS),
-    _kind("Endpoints", "endpoints", "ep"),
-    _kind("Node", "nodes", "no", has_status=True, selectable=("spec.unschedulable",), namespaced=False),
-    _kind("ServiceAccount", "serviceaccounts", "sa"),
+    _kind("Namespace", "namespaces", "ns", schema=shapes.NAMESPACE, selectable=("status.phase",), **_CLUSTER),
+    _kind("Pod", "pods", "po", schema=shapes.POD, selectable=_POD_FIELDS, has_generation=True, **_LIVE),
+    _kind("Service", "services", "svc", schema=shapes.SERVICE, **_LIVE),
+    _kind("ConfigMap", "configmaps", "cm", schema=shapes.CONFIG_MAP),
+    _kind("Secret", "secrets", schema=shapes.SECRET, selectable=("type",)),
+    _kind("Event", "events", "ev", schema=shapes.EVENT, selectable=_EVENT_FIELDS),
+    _kind("Endpoints", "endpoints", "ep", schema=shapes.ENDPOINTS),
+    _kind("Node", "nodes", "no", schema=shapes.NODE, selectable=("spec.unschedulable",), **_CLUSTER),
+    _kind("ServiceAccount", "serviceaccounts", "sa", schema=shapes.SERVICE_ACCOUNT),
     _kind("Deployment", "deployments", "deploy", **_WORKLOADS),
     _kind("ReplicaSet", "replicasets", "rs", **_WORKLOADS),
-    _kind("Lease", "leases", group="coordination.k8s.io", schema=_object(spec=_LEASE)),
-    _kind("EndpointSlice", "endpointslices", group="discovery.k8s.io"),
+    _kind("Lease", "leases", group="coordination.k8s.io", schema=shapes.LEASE),
+    _kind("EndpointSlice", "endpointslices", group="discovery.k8s.io", schema=shapes.ENDPOINT_SLICE),
     _kind(
         *("CustomResourceDefinition", "customresourcedefinitions", "crd", "crds"),
         group="apiextensions.k8s.io",
-        schema=_object(spec=_CRD),
+        schema=shapes.DEFINITION,
         has_status=True,
         has_generation=True,
         namespaced=False,
@@ -156,6 +68,7 @@ BUILTIN = (
     _kind(
         *("SelfSubjectAccessReview", "selfsubjectaccessreviews"),
         group="authorization.k8s.io",
+        schema=shapes.REVIEW,
         namespaced=False,
         verbs=("create",),
     ),

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from canary.sandbox.apiserver import jsonpath
+from canary.sandbox.apiserver import jsonpath, schema
 from canary.sandbox.apiserver.answers import Cause, Json
 from canary.sandbox.apiserver.resources import Resource
 
@@ -143,6 +143,9 @@ def _check_definition(crd: Json) -> Iterator[Cause]:
         message = "Invalid value: must have exactly one version marked as storage version"
         yield Cause("FieldValueInvalid", message, "spec.versions")
     for number, version in enumerate(spec["versions"]):
+        yield from schema.problems(
+            version["schema"]["openAPIV3Schema"], f"spec.versions[{number}].schema.openAPIV3Schema"
+        )
         for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
             try:
                 jsonpath.find(column["jsonPath"], {})

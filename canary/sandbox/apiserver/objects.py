@@ -69,6 +69,8 @@ class Objects:
         rules.check_new(self.store, target, metadata)
         if self.store.get(resource.key, (target.namespace, metadata["name"])) is not None:
             raise answers.already_exists(resource.group, resource.plural, metadata["name"])
+        if metadata.get("resourceVersion"):
+            raise answers.version_on_create()
         for name in ("resourceVersion", "selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds"):
             metadata.pop(name, None)
         bare = _bare(target, metadata["name"])
@@ -132,6 +134,8 @@ class Objects:
         resource = target.resource
         if live:
             new = rules.with_kept_parts(target, live, new)
+        if not resource.custom:
+            new = rules.without_nulls(new)  # Go's types cannot hold them
         new = copied({**new, "apiVersion": resource.storage_api_version, "kind": resource.kind})
         self._conform(target, live, new, request)
         managers = managed.keep_existing(ownership(new, timestamp()), new, resource.lists(target.version))

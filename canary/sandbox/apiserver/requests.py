@@ -61,9 +61,9 @@ async def decoded(http: web.Request) -> Any:
     raw = await _raw(http)
     try:
         if "yaml" in http.content_type and not raw.lstrip().startswith(b"{"):
-            return yaml.load(raw, _Loader)
+            raw = orjson.dumps(yaml.load(raw, _Loader), option=orjson.OPT_NON_STR_KEYS)
         return orjson.loads(raw)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, yaml.YAMLError) as error:
         raise answers.bad_request(f"the object provided is unrecognized: {error}") from error
 
 

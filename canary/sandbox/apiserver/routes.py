@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -176,8 +177,9 @@ class Routes:
         matches, collection = self._matches(target, http), self._store.collection(target.resource.key)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(http)
-        async for event in events(self._store, collection, matches, self._view(target, http), options):
-            await response.write(orjson.dumps(event) + b"\n")
+        async with aclosing(events(self._store, collection, matches, self._view(target, http), options)) as stream:
+            async for event in stream:
+                await response.write(orjson.dumps(event) + b"\n")
         await response.write_eof()
         return response
 

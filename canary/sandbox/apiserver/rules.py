@@ -150,7 +150,7 @@ def _wrong_owner(owner: Json, index: int) -> list[Cause]:
 
 
 def without_nulls(value: Any) -> Any:
-    """An applied configuration without its nulls, which say nothing."""
+    """JSON without the fields that are null."""
     if isinstance(value, dict):
         return {name: without_nulls(item) for name, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value

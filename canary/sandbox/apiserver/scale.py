@@ -32,10 +32,14 @@ def written(resource: Resource, scale: Scale, live: Json, wanted: Any) -> Json:
     if not isinstance(wanted, dict) or wanted.get("kind", "Scale") != "Scale":
         raise bad_request("the body must be a Scale of autoscaling/v1")
     name = live["metadata"]["name"]
-    version = (wanted.get("metadata") or {}).get("resourceVersion")
+    metadata = wanted.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise bad_request("metadata must be an object")
+    version = metadata.get("resourceVersion")
     if version and version != live["metadata"]["resourceVersion"]:
         raise conflict(resource.group, resource.plural, name)
-    replicas = (wanted.get("spec") or {}).get("replicas", 0)
+    spec = wanted.get("spec") or {}
+    replicas = spec.get("replicas", 0) if isinstance(spec, dict) else None
     if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
         message = f"Invalid value: {replicas}: must be greater than or equal to 0"
         raise invalid("autoscaling", "Scale", name, [Cause("FieldValueInvalid", message, "spec.replicas")])

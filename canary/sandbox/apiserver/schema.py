@@ -98,6 +98,33 @@ def validate(schema: Json, value: Any, path: str = "") -> Iterator[Cause]:
     yield from _validate_combined(schema, value, path)
 
 
+def problems(schema: Any, path: str) -> Iterator[Cause]:
+    """What is wrong with a schema itself, as far as reading it here would fail."""
+    if not isinstance(schema, dict):
+        yield Cause("FieldValueTypeInvalid", "Invalid value: must be an object", path)
+        return
+    if "type" in schema and schema["type"] not in _TYPES:
+        supported = ", ".join(f'"{name}"' for name in _TYPES)
+        message = f"Unsupported value: {_quoted(schema['type'])}: supported values: {supported}"
+        yield Cause("FieldValueNotSupported", message, f"{path}.type")
+    try:
+        re.compile(schema.get("pattern", ""))
+    except (re.error, TypeError) as error:
+        yield Cause("FieldValueInvalid", f"Invalid value: not a regular expression: {error}", f"{path}.pattern")
+    properties = schema.get("properties", {})
+    if not isinstance(properties, dict):
+        yield Cause("FieldValueTypeInvalid", "Invalid value: must be an object", f"{path}.properties")
+        return
+    for name, child in properties.items():
+        yield from problems(child, f"{path}.properties[{name}]")
+    for name in ("items", "not", "additionalProperties"):
+        if name in schema and not (name == "additionalProperties" and isinstance(schema[name], bool)):
+            yield from problems(schema[name], f"{path}.{name}")
+    for name in ("allOf", "anyOf", "oneOf"):
+        for index, part in enumerate(schema.get(name, ())):
+            yield from problems(part, f"{path}.{name}[{index}]")
+
+
 def _quoted(value: Any) -> str:
     return orjson.dumps(value).decode()
 

@@ -7,7 +7,7 @@ to resume from is told by an ERROR event inside the 200 (as upstream), never by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from canary.sandbox.apiserver.answers import ApiError, Json, expired
@@ -30,7 +30,7 @@ class WatchOptions:
 
 async def events(
     store: Store, collection: Collection, matches: Predicate, view: View, options: WatchOptions
-) -> AsyncIterator[Json]:
+) -> AsyncGenerator[Json]:
     """The watch events of one request, until its timeout; ends early only after an ERROR event."""
     deadline = asyncio.get_running_loop().time() + options.timeout_seconds
     subscription = Subscription()

@@ -294,6 +294,14 @@ def test_istio_routes_are_one_object_in_all_their_versions(api: client.ApiClient
     route = {"apiVersion": f"{group}/v1beta1", "kind": "VirtualService", "metadata": {"name": "web"}, "spec": spec}
 
     custom.create_namespaced_custom_object(group, "v1beta1", namespace, plural, route)
+    for version, hosts in (("v1beta1", ["web", "b"]), ("v1", ["web"])):
+        applied = custom.patch_namespaced_custom_object(
+            *(group, version, namespace, plural, "web"),
+            {"apiVersion": f"{group}/{version}", "kind": "VirtualService", "spec": {"hosts": hosts}},
+            _content_type="application/apply-patch+yaml",
+            field_manager="mesh",
+            force=True,
+        )
     read = {
         version: custom.get_namespaced_custom_object(group, version, namespace, plural, "web")
         for version in ("v1", "v1beta1", "v1alpha3")
@@ -301,6 +309,8 @@ def test_istio_routes_are_one_object_in_all_their_versions(api: client.ApiClient
     for crd in crds:
         extensions.delete_custom_resource_definition(crd["metadata"]["name"])
 
+    appliers = [entry["apiVersion"] for entry in applied["metadata"]["managedFields"] if entry["manager"] == "mesh"]
+    assert appliers == [f"{group}/v1"]
     assert [obj["apiVersion"] for obj in read.values()] == [f"{group}/{version}" for version in read]
     assert [obj["spec"] for obj in read.values()] == [spec] * 3
     assert len({obj["metadata"]["uid"] for obj in read.values()}) == 1

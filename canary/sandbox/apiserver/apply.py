@@ -26,7 +26,9 @@ def apply(
     """
     have, want = managed.leaves(live, lists), managed.leaves(config, lists)
     wanted: FieldSet = frozenset(want)
-    others = {manager: owned for manager, owned in managers.items() if manager != who}
+    # An applier is the same one in whatever version it applied before (as upstream).
+    mine = {manager for manager in managers if manager._replace(api_version=who.api_version) == who}
+    others = {manager: owned for manager, owned in managers.items() if manager not in mine}
     contested = {
         manager: {path for path in owned.fields & wanted if path in have and have[path] != want[path]}
         for manager, owned in others.items()
@@ -41,13 +43,13 @@ def apply(
         )
     result = {manager: Owned(owned.fields - contested[manager], owned.time) for manager, owned in others.items()}
     merged = copied(live)
-    before = managers.get(who, Owned(frozenset(), now))
-    for path in sorted(before.fields - wanted, key=len, reverse=True):
+    before = frozenset(path for manager in mine for path in managers[manager].fields)
+    for path in sorted(before - wanted, key=len, reverse=True):
         if not any(_owns(owned.fields, path) for owned in result.values()) and not _owns(wanted, path):
             _drop(merged, path)
     merged = _merge(merged, config, lists)
-    same = merged == live and before.fields == wanted
-    result[who] = Owned(wanted, before.time if same else now)
+    same = merged == live and before == wanted and who in managers
+    result[who] = Owned(wanted, managers[who].time if same else now)
     return merged, result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from canary.sandbox.apiserver import answers, patch, protobuf
 from canary.sandbox.apiserver.answers import Json
 from canary.sandbox.apiserver.objects import Request
 from canary.sandbox.apiserver.rules import Target
+from canary.sandbox.apiserver.store import Name
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """Upstream's limit on a request's body."""
@@ -43,6 +45,20 @@ def number(http: web.Request, name: str) -> int | None:
     if text and not text.isdigit():
         raise answers.bad_request(f"invalid value for {name}: {text!r}")
     return int(text) if text else None
+
+
+def token(revision: int, last: Name) -> str:
+    """The `continue` token after a page of a list: the first page's revision and the last object's name."""
+    return base64.urlsafe_b64encode(orjson.dumps([revision, *last])).decode()
+
+
+def place(token: str) -> tuple[int, Name]:
+    """What a `continue` token says; 400 for one that is not ours."""
+    try:
+        revision, namespace, name = orjson.loads(base64.urlsafe_b64decode(token))
+        return int(revision), (str(namespace), str(name))
+    except (ValueError, TypeError) as error:
+        raise answers.bad_request("continue key is not valid") from error
 
 
 def request(http: web.Request) -> Request:

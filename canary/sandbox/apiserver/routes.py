@@ -5,7 +5,6 @@ Decides nothing about objects (objects.py, deletion.py) and nothing about how th
 
 from __future__ import annotations
 
-import base64
 import random
 from collections.abc import Callable
 from contextlib import aclosing
@@ -139,11 +138,7 @@ class Routes:
         matches, start = self._matches(target, http), ("", "")
         limit = requests.number(http, "limit") or 0
         if token := http.query.get("continue"):
-            try:
-                revision, *place = orjson.loads(base64.urlsafe_b64decode(token))
-                start = (place[0], place[1])
-            except (ValueError, IndexError) as error:
-                raise answers.bad_request("continue key is not valid") from error
+            revision, start = requests.place(token)
             if revision < collection.forgotten:
                 raise answers.expired(revision, collection.forgotten)
         else:
@@ -153,8 +148,9 @@ class Routes:
         metadata: Json = {"resourceVersion": str(revision)}
         if len(page) < len(found):
             # Later pages show later states under the first page's revision: a watch from it repeats, never misses.
-            metadata["continue"] = base64.urlsafe_b64encode(orjson.dumps([revision, *page[-1]])).decode()
-            metadata["remainingItemCount"] = len(found) - len(page)
+            metadata["continue"] = requests.token(revision, page[-1])
+            if not http.query.keys() & {"labelSelector", "fieldSelector"}:
+                metadata["remainingItemCount"] = len(found) - len(page)
         return _json(self._view(target, http).page([collection.objects[name] for name in page], metadata))
 
     def _revision(self, http: web.Request) -> int:

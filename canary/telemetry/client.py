@@ -7,6 +7,7 @@ error's text never holds a credential.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -39,7 +40,7 @@ class FileCredentials(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         settings = self._settings
         if settings.bearer_token_file is not None:
-            request.headers["Authorization"] = f"Bearer {_secret(settings.bearer_token_file)}"
+            request.headers["Authorization"] = f"Bearer {_secret(settings.bearer_token_file)}".encode()
         elif settings.username is not None and settings.password_file is not None:
             HTTPBasicAuth(settings.username.encode(), _secret(settings.password_file).encode())(request)
         return request
@@ -73,7 +74,7 @@ class PrometheusClient:
         """`clock` (monotonic seconds) is the breaker's."""
         self._settings = settings
         self._breaker = Breaker(clock=clock)
-        self.queries_sent = 0
+        self._sent, self._sent_lock = 0, threading.Lock()
         session = _Session()
         session.trust_env = False
         session.verify = True if settings.ca_file is None else str(settings.ca_file)
@@ -91,6 +92,10 @@ class PrometheusClient:
     @property
     def breaker(self) -> Breaker:
         return self._breaker
+
+    @property
+    def queries_sent(self) -> int:
+        return self._sent
 
     def close(self) -> None:
         self._connect.close()
@@ -118,7 +123,8 @@ class PrometheusClient:
     ) -> list[Any]:
         params["timeout"] = f"{round(self._settings.timeout_s * 1000)}ms"  # the server stops working on it, too
         with self._breaker.call():
-            self.queries_sent += 1
+            with self._sent_lock:
+                self._sent += 1
             try:
                 return send(query=query, params=params, **arguments)
             except requests.Timeout as error:
@@ -132,10 +138,12 @@ class PrometheusClient:
             answer = orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
             if response.status_code != 200:
-                raise self._unavailable(f"HTTP {response.status_code} {self._shown(response.text)}".rstrip()) from error
+                raise self._unavailable(
+                    f"HTTP {response.status_code} {self._shown(_text(response))}".rstrip()
+                ) from error
             raise TelemetryAnswer(
                 f"{self._settings.base_url} answered something that is not JSON, so it is not a Prometheus API (or it "
-                f"broke off): {self._shown(response.text)!r}"
+                f"broke off): {self._shown(_text(response))!r}"
             ) from error
         if not isinstance(answer, dict):
             answer = {}
@@ -146,7 +154,7 @@ class PrometheusClient:
         if answer.get("warnings"):
             raise TelemetryAnswer(
                 f"{self._settings.base_url} answered with warnings, so perhaps not all there is: "
-                f"{self._shown('; '.join(str(warning) for warning in answer['warnings']))}"
+                f"{self._shown(str(answer['warnings']))}"
             )
         data = answer.get("data")
         kind, rows = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (None, None)
@@ -168,6 +176,11 @@ class PrometheusClient:
         files = (self._settings.bearer_token_file, self._settings.password_file)
         headers = (value for value in self._settings.headers.values() if len(value) >= _SHORTEST_SECRET)
         return [*headers, *(_secret(path) for path in files if path is not None)]
+
+
+def _text(response: requests.Response) -> str:
+    """The beginning of a body that is for people; guessing the encoding of a long one takes seconds."""
+    return response.content[:4096].decode("utf-8", errors="replace")
 
 
 def _timestamp(seconds: float) -> str:

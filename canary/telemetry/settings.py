@@ -31,7 +31,7 @@ class SourceSettings:
     url: str
     """http(s)://host[:port][/prefix], without credentials."""
     timeout_s: float = 5.0
-    """Seconds to connect, and to wait for an answer; the server is told to give up evaluating after as long."""
+    """Seconds to connect, and of silence before and within an answer; the server is told to give up after as long."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with each query, e.g. `X-Scope-OrgID` for the tenant."""
     bearer_token_file: Path | None = None
@@ -66,7 +66,7 @@ class SourceSettings:
         if (self.username is None) != (self.password_file is None):
             raise InputError("basic auth for Prometheus needs both a user name and a password file")
         for name, value in self.headers.items():
-            if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+            if not _HEADER_NAME.fullmatch(name) or not (value.isascii() and value.isprintable()):
                 raise InputError(f"not an HTTP header for Prometheus: {name!r}")  # the value may be a secret
         if not _LABEL_NAME.fullmatch(self.arm_label):
             raise InputError(f"not a label name: {self.arm_label!r}")

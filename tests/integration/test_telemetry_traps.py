@@ -159,7 +159,7 @@ def run_traps(server: PrometheusServer, source: PrometheusSource, by_name: dict[
     targets = list(by_name.values())
     scraped(targets, 3)
     began = time.time()
-    busy = [target for target in targets if target.workload.name not in ("all-failing", "idle")]
+    busy = [target for target in targets if target.workload.name not in ("all-failing", "idle", "silent")]
 
     def traffic(rounds: int) -> None:
         for _ in range(rounds):
@@ -170,6 +170,7 @@ def run_traps(server: PrometheusServer, source: PrometheusSource, by_name: dict[
     traffic(2)
     by_name["failed-scrape"].fails = True
     by_name["bare-answer"].is_bare = True
+    by_name["silent"].fails = True
     by_name["first-errors"].handle(101, code="503")
     by_name["all-failing"].handle(70, code="503")
     by_name["grpc"].handle(9, code="200", grpc="14")
@@ -223,6 +224,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     targets = {name: Target(name) for name in names}
     targets["all-failing"] = Target("all-failing", lifetime=0)
     targets["idle"] = Target("idle")
+    targets["silent"] = Target("silent")
     scrapes = [ScrapeTarget(t.address, namespace="shop", pod=name, keep=None) for name, t in targets.items()]
     with PrometheusServer(tmp_path_factory.mktemp("prometheus"), scrapes, scrape_interval_s=1.0) as server:
         source = PrometheusSource(SourceSettings(server.url, timeout_s=10.0))
@@ -252,6 +254,14 @@ def test_a_series_without_a_request_has_every_tile_with_zero_counts(history: His
 
     assert sum(total(tiles).values()) == 0
     assert [after.start - before.end for before, after in itertools.pairwise(tiles)] == [0.0] * (len(tiles) - 1)
+
+
+def test_a_target_that_is_not_scraped_any_more_goes_stale_though_its_counters_are_remembered(history: History) -> None:
+    batch, silent, idle = history.batch, Workload("shop", "silent"), Workload("shop", "idle")
+
+    assert len(batch.tiles[silent]) == len(batch.tiles[idle])
+    assert batch.newest_ends[silent] <= batch.newest_ends[idle] - 5
+    assert batch.newest_end == max(batch.newest_ends.values())
 
 
 def test_a_step_back_within_a_redundant_pair_is_not_a_reset(history: History) -> None:

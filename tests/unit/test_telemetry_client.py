@@ -116,6 +116,7 @@ def test_a_server_that_hangs_is_unavailable_after_the_timeout(server: FaultServe
         (400, b'{"status":"error","errorType":"bad_data","error":"parse error at char 3"}', "HTTP 400 parse error at"),
         (422, b'{"status":"error","error":"query timed out"}', "HTTP 422 query timed out"),
         (500, b"[1]", "HTTP 500$"),
+        (500, b"caf\xe9", "HTTP 500 caf\ufffd$"),
         (500, b"x" * 10_000, r"HTTP 500 x{290,297}\.\.\.$"),
     ],
 )
@@ -142,6 +143,7 @@ def test_an_http_error_is_unavailable_with_the_servers_own_words(
         (b'{"status":"success","data":{"resultType":"vector","result":null}}', "answered a 'vector'"),
         (success("scalar", [1, "1"]), "answered a 'scalar'"),
         (success("vector", [], warnings=["store gateway-2 did not answer"]), "warnings.*store gateway-2 did not"),
+        (success("vector", [], warnings=True), "warnings"),
     ],
 )
 def test_an_answer_that_is_not_what_was_asked_is_not_taken_for_no_data(

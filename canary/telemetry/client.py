@@ -40,7 +40,8 @@ class FileCredentials(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         settings = self._settings
         if settings.bearer_token_file is not None:
-            request.headers["Authorization"] = f"Bearer {_secret(settings.bearer_token_file)}".encode()
+            token = _secret(settings.bearer_token_file).encode().decode("latin-1")  # how http.client sends text
+            request.headers["Authorization"] = f"Bearer {token}"
         elif settings.username is not None and settings.password_file is not None:
             HTTPBasicAuth(settings.username.encode(), _secret(settings.password_file).encode())(request)
         return request

@@ -208,6 +208,19 @@ def test_credentials_and_tenant_are_sent_and_a_rotated_token_is_used_at_once(
     assert {headers["x-scope-orgid"] for _, _, headers in server.asked} == {"team-a"}
 
 
+@pytest.mark.parametrize("content", ["", "two\nlines", "a\x00b", b"\xff"])
+def test_a_token_file_that_holds_no_token_is_unavailable_and_nothing_is_sent(
+    server: FaultServer, tmp_path: Path, content: str | bytes
+) -> None:
+    token = tmp_path / "token"
+    token.write_bytes(content if isinstance(content, bytes) else content.encode())
+    client = PrometheusClient(SourceSettings(server.url, bearer_token_file=token))
+
+    with pytest.raises(TelemetryUnavailable, match=r"token (cannot be read: not UTF-8|are not one line of text)$"):
+        client.at("up", 0)
+    assert server.asked == []
+
+
 def test_basic_auth_reads_its_password_from_the_file(server: FaultServer, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("geheim ☃\n", encoding="utf-8")

@@ -1,23 +1,23 @@
 """Every error canary raises on purpose.
 
-    CanaryError                    what was wrong, where, what would be right: one sentence
-    ├── InputError                 somebody's file, annotation, flag or object
-    │   ├── PolicyError            a policy: file, line, field
-    │   └── FindingError           a cluster object: what is wrong with it, and its reason for a condition
-    ├── ClusterError               the Kubernetes API said no, or did not answer
-    │   ├── NotFound               404
-    │   ├── Conflict               409: re-read, decide again
-    │   ├── PreconditionLost       422 without causes: a JSON patch `test` failed
-    │   ├── Invalid                422 with causes, 400: permanent
-    │   ├── Forbidden              401, 403: names verb and resource
-    │   ├── Expired                410: list again
-    │   ├── Unavailable            429, 5xx: try later
-    │   └── Ambiguous              no answer: it may have happened, re-read
-    ├── NotOurs                    the write seam said no: this replica does not own the slot
-    ├── TelemetryError             the metrics source
-    │   ├── TelemetryUnavailable   no answer
-    │   └── TelemetryAnswer        an answer we do not understand
-    └── SandboxError               a process of the laptop cluster
+CanaryError                    what was wrong, where, what would be right: one sentence
+├── InputError                 somebody's file, annotation, flag or object
+│   ├── PolicyError            a policy: file, line, field
+│   └── FindingError           a cluster object: what is wrong with it, and its reason for a condition
+├── ClusterError               the Kubernetes API said no, or did not answer
+│   ├── NotFound               404
+│   ├── Conflict               409: re-read, decide again
+│   ├── PreconditionLost       422 without causes: a JSON patch `test` failed
+│   ├── Invalid                422 with causes, 400: permanent
+│   ├── Forbidden              401, 403: names verb and resource
+│   ├── Expired                410: list again
+│   ├── Unavailable            429, 5xx: try later
+│   └── Ambiguous              no answer: it may have happened, re-read
+├── NotOurs                    the write seam said no: this replica does not own the slot
+├── TelemetryError             the metrics source
+│   ├── TelemetryUnavailable   no answer
+│   └── TelemetryAnswer        an answer we do not understand
+└── SandboxError               a process of the laptop cluster
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from canary.engine.look import BLIND
 from canary.engine.observed import Observed
 from canary.model.rollout import Condition, PausedFor, Phase, RolloutStatus
 from canary.model.text import plain
@@ -21,11 +22,19 @@ def stalled(observed: Observed, status: RolloutStatus, now: datetime) -> tuple[s
         return observed.route_problem.reason, observed.route_problem.sentence
     if status.phase is Phase.ROLLING_BACK:
         is_late = now - (status.phase_started_at or now) > STALLED_ROLLBACK
+        if status.resumed_at:  # the traffic is back
+            return (
+                ("CleanUpNotThrough", "what was added could not be taken away yet; still trying") if is_late else None
+            )
         return ("RollbackNotThrough", "the route could not be set back yet; still trying") if is_late else None
     if status.drift:
         return "Drift", status.message
     if observed.source_problem:
         return "TelemetryUnavailable", observed.source_problem
+    if observed.verdict and observed.verdict.reason in BLIND:
+        return "TelemetryUnavailable", status.message
+    if status.stable and observed.policy and not observed.stable_revision:
+        return "StableGone", f"Deployment {status.stable.deployment} (stable) is gone"
     if status.phase is Phase.PAUSED and status.paused_for is PausedFor.INCONCLUSIVE:
         return "Inconclusive", status.message
     return None

@@ -6,21 +6,22 @@ The order of the actions is the promise: intent (status) before act (route); a r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-from canary.engine.actions import Action, Announce, CleanUp, FreezePolicy, Prepare, SetFinalizer, Shift
+from canary.engine.actions import Announce, CleanUp, FreezePolicy, Prepare, SetFinalizer, Shift
+from canary.engine.case import Case, Outcome, moved, updated
 from canary.engine.look import Look
 from canary.engine.mark import Mark
-from canary.engine.signals import DRAIN_GRACE, SUBSET_GRACE, pause_reason
+from canary.engine.passing import pause_reason
+from canary.engine.signals import DRAIN_GRACE, SUBSET_GRACE
 from canary.engine.table import Effect, Signal
 from canary.model.rollout import (
     Cause,
     CauseStatus,
     DriftStatus,
-    HistoryEntry,
     Phase,
     PolicyStatus,
     RolloutStatus,
@@ -32,6 +33,7 @@ from canary.model.text import plain
 
 REASSERT_FIRST = timedelta(seconds=30)
 REASSERT_LONGEST = timedelta(minutes=10)
+REASSERT_DOUBLINGS = 5
 LOOK_AGAIN_S = 0.5
 
 _CAUSES: Mapping[Signal, Cause] = MappingProxyType(
@@ -51,50 +53,9 @@ _CAUSES: Mapping[Signal, Cause] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class Case(Look):
-    """A look in which a signal was recognised: why, and the phase its rule leads to."""
-
-    signal: Signal
-    to: Phase
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A new status, with what comes before and after it is written."""
-
-    status: RolloutStatus
-    before: tuple[Action, ...] = ()
-    after: tuple[Action, ...] = ()
-    look_again_s: float | None = None
-
-
-def _with(status: RolloutStatus, **changes: Any) -> RolloutStatus:
-    return status.model_copy(update=changes)
-
-
-def _move(case: Case, why: str, **changes: Any) -> RolloutStatus:
-    """The status in another phase, or on another step, with a line of history."""
-    status = _with(case.status, phase=case.to, message=plain(why, 2048), phase_started_at=case.now, **changes)
-    return remember(status, case.now, why)
-
-
-def remember(status: RolloutStatus, now: datetime, why: str) -> RolloutStatus:
-    """One more line of history, for what the status says now."""
-    entry = HistoryEntry(
-        at=now,
-        phase=status.phase,
-        step=status.step.index if status.step else None,
-        weight=status.weight.desired,
-        sentence=plain(why, 300),
-    )
-    return _with(status, history=(*status.history, entry))
-
-
 def _stall(case: Case) -> Outcome:
     finding = case.observed.finding
-    new = _with(case.status, message=plain(case.why, 2048), phase_started_at=case.status.phase_started_at or case.now)
+    new = updated(case.status, message=plain(case.why, 2048), phase_started_at=case.status.phase_started_at or case.now)
     is_news = case.status.message != new.message
     announce = (Announce("Warning", finding.reason, case.why),) if is_news and finding else ()
     return Outcome(new, after=announce)
@@ -104,7 +65,7 @@ def _pin(case: Case) -> Outcome:
     resolved, observed = case.observed.resolved, case.observed
     assert resolved is not None  # the signal says so
     policy = resolved.policy
-    status = _move(
+    status = moved(
         case,
         f"checking: {resolved.canary.deployment} against {resolved.stable.deployment} by policy {policy.name}",
         service=resolved.service,
@@ -124,8 +85,8 @@ def _pin(case: Case) -> Outcome:
 def _prepare(case: Case) -> Outcome:
     # resumed_at remembers when the subset was asked for: the first weight waits for the mesh to know it.
     return Outcome(
-        _with(case.status, resumed_at=case.now, message=case.why),
-        before=(Prepare(),),
+        updated(case.status, resumed_at=case.now, message=case.why),
+        after=(Prepare(),),
         look_again_s=SUBSET_GRACE.total_seconds(),
     )
 
@@ -135,11 +96,11 @@ def _ask(case: Case, step: int) -> Outcome:
     strategy = case.strategy
     weight = strategy.weight_of(step)
     change = WeightChange(step=step, weight=weight, asked=case.now)
-    status = _move(
+    status = moved(
         case,
         case.why,
         step=StepStatus(index=step, of=strategy.last_step),
-        weight=case.status.weight.model_copy(update={"desired": weight}),
+        weight=case.status.weight.model_copy(update={"desired": weight, "observed": None}),
         step_elapsed=timedelta(0),
         resumed_at=None,
         paused_for=None,
@@ -158,7 +119,7 @@ def _seen_as(case: Case, status: RolloutStatus) -> Any:
 
 def _begin(case: Case) -> Outcome:
     outcome = _ask(case, case.strategy.first_step)
-    outcome = replace(outcome, status=_with(outcome.status, tile=case.observed.tile))
+    outcome = replace(outcome, status=updated(outcome.status, tile=case.observed.tile))
     where = "the header route" if case.strategy.match else f"{outcome.status.weight.desired} %"
     return _announced(outcome, Announce("Normal", "RolloutStarted", f"started with {where}: {case.why}"))
 
@@ -193,37 +154,50 @@ def _start_clock(case: Case) -> Outcome:
     if changes and changes[-1].reached is None:
         changes = (*changes[:-1], changes[-1].model_copy(update={"reached": case.now}))
     clock_runs = case.phase is not Phase.PAUSED
-    new = _with(
+    new = updated(
         status,
         weight_changes=changes,
         drift=None,
         resumed_at=(status.resumed_at or case.now) if clock_runs else None,
-        message=plain(case.why, 2048) if clock_runs else status.message,
+        message=plain(case.why if clock_runs else _why_paused(case), 2048),
     )
     again = DRAIN_GRACE.total_seconds() if case.phase is Phase.ROLLING_BACK else None
     return Outcome(new, look_again_s=again)
 
 
+def _why_paused(case: Case) -> str:
+    """What a paused rollout waits for; a drift that is over must not be what its message still says."""
+    found = pause_reason(case)
+    if found:
+        return found[1]
+    return case.status.history[-1].sentence if case.status.history else case.why
+
+
 def _stop_clock(case: Case) -> Outcome:
-    new = _with(case.status, step_elapsed=case.elapsed, resumed_at=None, message=plain(f"HOLD: {case.why}", 2048))
+    new = updated(case.status, step_elapsed=case.elapsed, resumed_at=None, message=plain(f"HOLD: {case.why}", 2048))
     return Outcome(new, after=(Announce("Warning", "Holding", case.why),))
 
 
 def _drift(case: Case) -> Outcome:
-    """Hold, say who, and set the weight again with a growing pause: never fight in a loop."""
-    status, old = case.status, case.status.drift
+    """Hold, say who, and set the weight again with a growing pause: never fight in a loop.
+
+    The pause grows with every time that this step's weight was moved or set again: somebody who moves it back at once
+    is a second controller, and it is not for us to win.
+    """
+    status, changes = case.status, case.status.weight_changes
+    if status.drift is None:  # from here on the configured weight is not the step's: no evidence until it is again
+        changes = (*changes, WeightChange(step=case.step, weight=status.weight.desired, asked=case.now))
+    old = None if case.lost_or_found else status.drift
     tries = old.reasserted if old else 0
-    pause = min(REASSERT_FIRST * 2**tries, REASSERT_LONGEST)
+    earlier = sum(change.step == case.step for change in changes) - 2
+    doublings = min(max(earlier, 0) + tries, REASSERT_DOUBLINGS)
     drift = DriftStatus(
         since=old.since if old else case.now,
         manager=plain(case.observed.manager, 253),
         reasserted=tries + 1 if old and case.observed.route else tries,
-        next_try=case.now + pause,
+        next_try=case.now + min(REASSERT_FIRST * 2**doublings, REASSERT_LONGEST),
     )
-    changes = status.weight_changes
-    if old is None:  # from here on the configured weight is not the step's: no evidence until it is again
-        changes = (*changes, WeightChange(step=case.step, weight=status.weight.desired, asked=case.now))
-    new = _with(
+    new = updated(
         status,
         drift=drift,
         weight_changes=changes,
@@ -239,20 +213,20 @@ def _drift(case: Case) -> Outcome:
 def _pause(case: Case) -> Outcome:
     found = pause_reason(case)
     assert found is not None  # the signal says so
-    status = _move(case, case.why, paused_for=found[0], step_elapsed=case.elapsed, resumed_at=None)
+    status = moved(case, case.why, paused_for=found[0], step_elapsed=case.elapsed, resumed_at=None)
     return Outcome(status, after=(Announce("Normal", "Paused", case.why),))
 
 
 def _resume(case: Case) -> Outcome:
     running = case.now if case.is_reached else None
-    return Outcome(_move(case, case.why, paused_for=None, resumed_at=running))
+    return Outcome(moved(case, case.why, paused_for=None, resumed_at=running))
 
 
 def _roll_back(case: Case) -> Outcome:
     cause = case.mark.cause if case.signal is Signal.ROLLBACK_MARK and case.mark else _CAUSES[case.signal]
     name, route = case.observed.rollout.name, case.observed.route
     change = WeightChange(step=case.step, weight=0, asked=case.now)
-    status = _move(
+    status = moved(
         case,
         case.why,
         cause=CauseStatus(reason=cause, sentence=plain(case.why, 2048)),
@@ -275,7 +249,7 @@ def _clean(case: Case) -> Outcome:
 
 
 def _end(case: Case) -> Outcome:
-    status = _move(case, case.why, resumed_at=None, paused_for=None, drift=None)
+    status = moved(case, case.why, resumed_at=None, paused_for=None, drift=None)
     kind = "Normal" if case.to is Phase.SUCCEEDED else "Warning"
     return Outcome(status, after=(SetFinalizer(False), Announce(kind, case.to.value, case.why)))  # type: ignore[arg-type]
 

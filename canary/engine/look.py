@@ -9,7 +9,7 @@ from functools import cached_property
 from canary.engine.mark import Mark, read_mark
 from canary.engine.observed import Observed
 from canary.model.policy import Policy, Strategy
-from canary.model.rollout import Phase, RolloutStatus
+from canary.model.rollout import Cause, Phase, RolloutStatus, Wish
 from canary.model.verdict import Outcome, Reason
 
 BLIND = frozenset({Reason.UNAVAILABLE, Reason.STALE})
@@ -43,11 +43,25 @@ class Look:
 
     @property
     def is_pinned(self) -> bool:
-        return self.observed.policy is not None and self.status.route is not None and self.status.canary is not None
+        rollout = self.observed.rollout
+        return self.observed.policy is not None and self.status.pinned_route(rollout.namespace) is not None
+
+    @property
+    def is_on_plan(self) -> bool:
+        """The step and weight in status are ones that the frozen policy has."""
+        step = self.status.step
+        if step is None or step.index > self.strategy.last_step + 1:
+            return False
+        return self.status.weight.desired == self.strategy.weight_of(step.index)
 
     @property
     def step(self) -> int:
         return self.status.step.index if self.status.step else 0
+
+    @property
+    def desired(self) -> int:
+        """The canary's integer percent that this step wants."""
+        return self.status.weight.desired
 
     @property
     def is_active(self) -> bool:
@@ -65,6 +79,16 @@ class Look:
         return self.now - (self.status.phase_started_at or self.now)
 
     @property
+    def unhindered(self) -> timedelta:
+        """Time in this phase since nothing outside stood in its way (Stalled): an outage uses up no deadline."""
+        stalled = next((entry for entry in self.status.conditions if entry.type == "Stalled"), None)
+        if stalled is None:
+            return self.in_phase
+        if stalled.status == "True":
+            return timedelta(0)
+        return min(self.in_phase, self.now - stalled.last_transition_time)
+
+    @property
     def hold(self) -> timedelta:
         return self.strategy.hold_of(self.step)
 
@@ -77,7 +101,8 @@ class Look:
         """The step's hold and the policy's maxWait are over and there is still no verdict to go on."""
         verdict = self.observed.verdict
         undecided = verdict is not None and verdict.outcome is Outcome.HOLD and verdict.reason not in BLIND
-        return undecided and not self.is_blind and self.time_is_over and self.elapsed >= self.hold + self.max_wait
+        sees = not self.is_blind and not self.stable_is_gone
+        return undecided and sees and self.time_is_over and self.elapsed >= self.hold + self.max_wait
 
     @property
     def max_wait(self) -> timedelta:
@@ -122,6 +147,16 @@ class Look:
         return route is not None and route.says(self.status.weight.desired) and route.header == self.wants_header
 
     @property
+    def cause(self) -> Cause:
+        """Why a rollout goes back. One that does not know any more cannot say that its release was bad."""
+        return self.status.cause.reason if self.status.cause else Cause.BROKEN
+
+    @property
+    def lost_or_found(self) -> bool:
+        """The route became unreadable, or readable again, since the last status was written."""
+        return (self.observed.route is None) != (self.status.weight.configured is None)
+
+    @property
     def is_reached(self) -> bool:
         """The step's weight has been on the route."""
         changes = self.status.weight_changes
@@ -139,3 +174,8 @@ class Look:
         """An operator wished to go past exactly this step."""
         wish = self.observed.rollout.spec.promote
         return wish is not None and (wish.full is True or wish.step == self.step)
+
+
+def said(what: str, wish: Wish) -> str:
+    """What somebody wished, who says so, and why."""
+    return what + (f" by {wish.actor}" if wish.actor else "") + (f": {wish.reason}" if wish.reason else "")

@@ -10,6 +10,9 @@ from canary.model.rollout import ArmStatus, Rollout, RouteStatus
 from canary.model.route import RouteState
 from canary.model.verdict import Verdict
 
+ROUTE_GONE = "RouteGone"
+"""The reason of a `route_problem` that says there is no route any more, as opposed to one nobody can make sense of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from canary.engine.actions import Decision, WriteStatus
+from canary.engine.case import Case, Outcome
 from canary.engine.conditions import conditions
-from canary.engine.effects import EFFECTS, Case, Outcome
+from canary.engine.effects import EFFECTS
+from canary.engine.holding import hindered_by
 from canary.engine.look import Look
 from canary.engine.observed import Observed
 from canary.engine.signals import SIGNALS
@@ -66,10 +68,8 @@ def waiting_for(look: Look) -> str:
     if look.phase is Phase.PENDING:
         return "waiting to be looked at"
     if look.phase is Phase.CHECKING:
-        if observed.source_problem:
-            return observed.source_problem
-        if observed.route_problem:
-            return observed.route_problem.sentence
+        if hindered_by(look):
+            return hindered_by(look)
         pods = observed.pods
         if not pods.are_ready:
             return f"waiting for pods of {observed.rollout.spec.target}: {pods.ready} of {pods.wanted} ready"
@@ -91,6 +91,8 @@ def _as_seen(look: Look, status: RolloutStatus) -> RolloutStatus:
     if observed.route is not None:
         desired = status.weight.desired
         weight["configured"] = desired if observed.route.says(desired) else observed.route.weight
+    elif look.is_pinned:
+        weight["configured"] = None
     if observed.observed_weight is not None:
         weight["observed"] = observed.observed_weight
     changes: dict[str, Any] = {

@@ -100,7 +100,6 @@ def _table() -> Mapping[tuple[Phase, Signal], Rule]:
     for phase in (checking, progressing, paused, promoting):
         on(phase, Effect.ROLL_BACK, back, Signal.DELETED, Signal.ABORT, Signal.TARGET_GONE, Signal.SUPERSEDED)
         on(phase, Effect.ROLL_BACK, back, Signal.BROKEN_STATUS, Signal.ROLLBACK_MARK, Signal.STABLE_CHANGED)
-        on(phase, Effect.ROLL_BACK, back, Signal.ROUTE_LOST)
 
     on(checking, Effect.STALL, checking, Signal.FINDING)
     on(checking, Effect.ROLL_BACK, back, Signal.NOT_READY)
@@ -109,6 +108,7 @@ def _table() -> Mapping[tuple[Phase, Signal], Rule]:
 
     for phase in (progressing, paused, promoting):
         on(phase, Effect.ROLL_BACK, back, Signal.FAIL, Signal.DRIFT_ABORT, Signal.INCONCLUSIVE_ROLLBACK)
+        on(phase, Effect.ROLL_BACK, back, Signal.ROUTE_LOST)
         on(phase, Effect.SHIFT, phase, Signal.UNREACHED)
         on(phase, Effect.DRIFT, phase, Signal.DRIFT)
         on(phase, Effect.START_CLOCK, phase, Signal.REACHED)

@@ -1,0 +1,91 @@
+"""Signals that a step is over, or waits for a person instead: evidence and time, or somebody's word."""
+
+from __future__ import annotations
+
+from canary.engine.look import Look, said
+from canary.model.policy import OnInconclusive
+from canary.model.rollout import PausedFor, Phase
+from canary.model.units import format_duration
+from canary.model.verdict import Outcome, Reason
+
+_NEVER_A_PASS = frozenset({Reason.NO_DATA, Reason.NO_TRAFFIC, Reason.NO_CANARY_TRAFFIC})
+
+
+def promote_full(look: Look) -> str | None:
+    wish = look.observed.rollout.spec.promote
+    before_the_bake = look.is_active and look.step <= look.strategy.last_step
+    return said("promoted", wish) if wish and wish.full and before_the_bake else None
+
+
+def pause(look: Look) -> str | None:
+    found = pause_reason(look)
+    return found[1] if found else None
+
+
+def pause_reason(look: Look) -> tuple[PausedFor, str] | None:
+    """Why a step has to wait for a person, and for what; None when it has not."""
+    wish = look.observed.rollout.spec.paused
+    if wish:
+        return PausedFor.WISH, said("paused", wish) + "; goes on with `canary resume`"
+    if look.time_is_over and look.passes and not look.is_past_this_pause and look.step <= look.strategy.last_step:
+        if look.step and look.strategy.weight_of(look.step) in look.strategy.pause_at:
+            return PausedFor.PAUSE_AT, f"paused at {look.desired} % as the policy asks; goes on with `canary promote`"
+        if look.step == 0 and look.strategy.is_header_only:
+            return PausedFor.HEADER_ONLY, "open to requests with the header only; goes on with `canary promote`"
+    if look.is_overdue and not look.is_past_this_pause:
+        verdict = look.observed.verdict
+        assert verdict is not None  # overdue says so
+        choice = look.policy.analysis.on_inconclusive
+        if verdict.reason is Reason.NO_CANARY_TRAFFIC:
+            return None  # a routing fault goes back, it does not ask
+        if choice is OnInconclusive.PAUSE or (choice is OnInconclusive.PROMOTE and verdict.reason in _NEVER_A_PASS):
+            waited = format_duration(look.hold + look.max_wait)
+            sentence = f"no verdict after {waited}: {verdict.sentence} Goes on with `canary promote`."
+            return PausedFor.INCONCLUSIVE, sentence
+    return None
+
+
+def _is_resumed(look: Look) -> str | None:
+    wish_is_gone = look.status.paused_for is PausedFor.WISH and look.observed.rollout.spec.paused is None
+    return "resumed" if wish_is_gone else None
+
+
+def resume(look: Look) -> str | None:
+    return _is_resumed(look) if look.step <= look.strategy.last_step else None
+
+
+def resume_bake(look: Look) -> str | None:
+    return _is_resumed(look) if look.step > look.strategy.last_step else None
+
+
+def may_leave(look: Look) -> str | None:
+    """Why the step is over: evidence and time, a person's word, or the policy's choice for want of a verdict."""
+    spec, verdict = look.observed.rollout.spec, look.observed.verdict
+    if look.phase is Phase.PAUSED:
+        wished = look.is_past_this_pause and spec.paused is None and spec.promote is not None
+        return said("promoted", spec.promote) if wished and spec.promote else None
+    if look.stable_is_gone:
+        finish = spec.promote is not None and spec.promote.full is True and look.step > look.strategy.last_step
+        return said("promoted", spec.promote) if finish and spec.promote and look.route_is_as_desired else None
+    if not (look.route_is_as_desired and look.time_is_over) or look.is_blind or verdict is None:
+        return None
+    if verdict.outcome is Outcome.PASS:
+        return verdict.sentence
+    if look.is_overdue and look.is_past_this_pause and spec.promote:
+        return said("promoted", spec.promote)
+    by_policy = look.is_overdue and look.policy.analysis.on_inconclusive is OnInconclusive.PROMOTE
+    if by_policy and verdict.reason not in _NEVER_A_PASS:
+        return f"no verdict in time, and the policy says onInconclusive: promote; {verdict.sentence}"
+    return None
+
+
+def advance(look: Look) -> str | None:
+    return may_leave(look) if look.step < look.strategy.last_step else None
+
+
+def bake(look: Look) -> str | None:
+    return may_leave(look) if look.step == look.strategy.last_step else None
+
+
+def finish(look: Look) -> str | None:
+    return may_leave(look) if look.step > look.strategy.last_step and look.observed.is_clean else None

@@ -16,7 +16,7 @@ from canary.engine.observed import Finding, Observed, Pods, Resolved
 from canary.errors import ClusterError, FindingError
 from canary.mesh.router import MeshView, Request, Router
 from canary.model.policy import Policy
-from canary.model.rollout import ArmStatus, Phase, Rollout, RouteStatus
+from canary.model.rollout import ArmStatus, Phase, Rollout, RolloutStatus, RouteStatus
 from canary.model.route import Arm, Route, RouteState
 
 _WATCHED = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
@@ -51,7 +51,7 @@ class Observer:
             return Observed(rollout)
         policy = self.frozen.get(status.policy.digest) if status.policy else None
         route = status.pinned_route(rollout.namespace)
-        state, problem = self._route(view, route)
+        state, problem = self._route(view, route, status)
         verdict = observed_weight = None
         if policy is not None and status.phase in _WATCHED and status.tile is not None:
             case = Case(rollout, policy)
@@ -128,11 +128,14 @@ class Observer:
             raise FindingError("UnknownPolicy", f'there is no policy "{name}"{broken}', candidates=self.folder.names)
         return policy
 
-    def _route(self, view: MeshView, route: Route | None) -> tuple[RouteState | None, Finding | None]:
+    def _route(
+        self, view: MeshView, route: Route | None, status: RolloutStatus
+    ) -> tuple[RouteState | None, Finding | None]:
         if route is None:
             return None, None
+        is_baking = status.step is not None and status.step.index > status.step.of
         try:
-            return self.router.read(view, route), None
+            return self.router.read(view, route, promoted=is_baking), None
         except FindingError as error:
             return None, Finding(error.reason, str(error))
 

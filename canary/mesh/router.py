@@ -64,8 +64,10 @@ class Router(Protocol):
     def stable_deployment(self, view: MeshView, service: str, virtual_service: str = "", route: str = "") -> str:
         """The Deployment that carries the traffic of a service now."""
 
-    def read(self, view: MeshView, route: Route) -> RouteState:
+    def read(self, view: MeshView, route: Route, *, promoted: bool = False) -> RouteState:
         """What the route says now; FindingError RouteGone or SubsetGone when a part of it was taken out.
+
+        With `promoted` stable may be missing: the clean-up after a promotion takes it out where it was added by us.
 
         Beside foreign destinations several weights round to the same numbers, and the least of them is given: whether
         the route says exactly what was asked is `shift(...) is None`.

@@ -284,6 +284,16 @@ def test_a_virtual_service_that_is_gone_is_said_so():
         ROUTER.read(view(), route())
 
 
+def test_after_a_promotion_the_canary_may_be_alone_on_the_route():
+    alone = view(virtual_service({"name": "primary", "route": [to("v2", 100)]}))
+    nobody = view(virtual_service({"name": "primary", "route": [to("v3", 100)]}))
+
+    assert ROUTER.read(alone, route(http_name="primary"), promoted=True).weight == 100
+    for given, promoted in ((alone, False), (nobody, True)):
+        with pytest.raises(FindingError, match="put it back"):
+            ROUTER.read(given, route(http_name="primary"), promoted=promoted)
+
+
 def test_a_nameless_route_is_found_again_beside_a_route_added_to_the_canary_only():
     added = {"match": [{"uri": {"exact": "/new"}}], "route": [to("v2")]}
     given = view(virtual_service(added, {"route": [to("v1", 50), to("v2", 50)]}))

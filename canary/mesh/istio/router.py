@@ -63,10 +63,10 @@ class IstioRouter:
         http = find.choose(view, self._hosts(view), service, virtual_service, route)
         return name_of(stable_of(view, service, http).deployment)
 
-    def read(self, view: MeshView, route: Route) -> RouteState:
+    def read(self, view: MeshView, route: Route, *, promoted: bool = False) -> RouteState:
         """See `Router.read`. Raises FindingError RouteGone, AmbiguousRoute or SubsetGone."""
         view = _own(view)
-        return virtual_service.state_of(find.again(view, self._hosts(view), route), route)
+        return virtual_service.state_of(find.again(view, self._hosts(view), route), route, promoted=promoted)
 
     def prepare(self, view: MeshView, route: Route, policy: Policy) -> list[Write]:
         """See `Router.prepare`. Empty means that the view shows both subsets: traffic may move."""

@@ -32,12 +32,13 @@ from canary.model.policy import Match
 from canary.model.route import Route, RouteState
 
 
-def state_of(http: HttpRoute, route: Route) -> RouteState:
-    """What the route says now. Raises FindingError SubsetGone when stable is no longer on it."""
-    stable = stable_position(http, route)
+def state_of(http: HttpRoute, route: Route, *, promoted: bool = False) -> RouteState:
+    """What the route says now. Raises FindingError SubsetGone when stable is no longer on it and was not promoted."""
     canary = http.position(route.service, route.canary.subset)
+    may_be_alone = promoted and canary is not None
+    stable = http.position(route.service, route.stable.subset) if may_be_alone else stable_position(http, route)
     own_shares = http.shares
-    own = own_shares[stable] + (own_shares[canary] if canary is not None else 0)
+    own = sum(own_shares[position] for position in (stable, canary) if position is not None)
     share = own_shares[canary] / own if canary is not None and own else Fraction(0)
     added = added_to_virtual_service(http.virtual_service).get(route.service, {}).get(route.canary.subset)
     return RouteState(

@@ -189,10 +189,12 @@ def _create(cluster: Cluster, name: str, spec: dict[str, Any]) -> Attempt:
     }
     try:
         return Attempt(cluster.gateway.create(CANARYROLLOUT, cluster.namespace, body))
-    except Ambiguous:
+    except Ambiguous as unanswered:
         # it may have been made: the name says which, so looking tells
-        assert cluster.namespace is not None
-        found = Attempt(cluster.gateway.get(CANARYROLLOUT, cluster.namespace, name))
+        try:
+            found = Attempt(cluster.gateway.get(CANARYROLLOUT, cluster.namespace, name))
+        except NotFound:
+            raise unanswered from None
         if part(found.spec, "trigger") == spec["trigger"]:
             return found
         raise Conflict(f"{name} is somebody else's") from None

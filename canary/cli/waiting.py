@@ -67,15 +67,15 @@ def wait_for(
                 sentence = f"rollout {attempt.name} in namespace {attempt.namespace} was deleted"
                 return Waited(attempt, ExitCode.NOT_FOUND, sentence)
             attempt = current
-            progress.show(attempt, follow.trouble)
+            pulse.feel()
+            progress.show(attempt, follow.trouble or pulse.trouble)
             ended = _ended(attempt, until, through_pauses)
             if ended is not None:
                 return Waited(attempt, ended)
             if timeout is not None and time.monotonic() - begun >= timeout.total_seconds():
                 return Waited(attempt, ExitCode.TIMEOUT, f"{attempt.phase} after {exact(timeout)}")
-            trouble = pulse.missed()
-            if trouble:
-                return Waited(attempt, ExitCode.NO_CONTROLLER, trouble)
+            if pulse.is_dead:
+                return Waited(attempt, ExitCode.NO_CONTROLLER, pulse.trouble)
     raise AssertionError("unreachable: snapshots never end by themselves")
 
 
@@ -118,27 +118,27 @@ def _versions(follow: Follow, attempt: Attempt) -> Iterator[Attempt | None]:
 
 
 class _Pulse:
-    """Looks at the controller's Lease now and then; tells when it has been missed for DEAD_SECONDS."""
+    """The controller's Lease, looked at now and then."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.trouble = ""
         self._cluster, self._namespace = cluster, namespace
-        self._looked = time.monotonic()
-        self._missed_since: float | None = None
+        self._looked = self._alive = time.monotonic()
 
-    def missed(self) -> str:
-        """The sentence, empty while there is a controller or it is not missed for long."""
+    def feel(self) -> None:
+        """Look again when it is time to."""
         now = time.monotonic()
         if now - self._looked < HEARTBEAT_SECONDS:
-            return ""
+            return
         self._looked = now
-        trouble = no_controller(self._cluster.gateway, self._namespace)
-        if not trouble:
-            self._missed_since = None
-            return ""
-        if self._missed_since is None:
-            self._missed_since = now
-            complain(trouble)
-        return trouble if now - self._missed_since >= DEAD_SECONDS else ""
+        self.trouble = no_controller(self._cluster.gateway, self._namespace)
+        if not self.trouble:
+            self._alive = now
+
+    @property
+    def is_dead(self) -> bool:
+        """No sign of life for DEAD_SECONDS, and none at the last look."""
+        return bool(self.trouble) and self._looked - self._alive >= DEAD_SECONDS
 
 
 class _Progress:

@@ -135,7 +135,5 @@ class Actor:
         except (Conflict, Ambiguous) as error:
             self.refresh(CANARYROLLOUT, meta["namespace"], meta["name"])
             raise DecideAgain(str(error)) from error
-        except NotFound:
-            return raw  # deleted and gone: nothing is left to say about it
         self.caches.remember(CANARYROLLOUT, answer)
         return answer

@@ -11,7 +11,7 @@ import structlog
 
 from canary.analysis.judge import Judge
 from canary.daemon import windows
-from canary.errors import TelemetryError
+from canary.errors import TelemetryAnswer, TelemetryError
 from canary.model.policy import Policy
 from canary.model.rollout import Rollout
 from canary.model.verdict import ArmCounts, Outcome, SourceState, Verdict, Window
@@ -95,11 +95,12 @@ class Evidence:
         for uid in self._tracks.keys() - set(uids):
             del self._tracks[uid]
 
-    def tick(self, cases: Iterable[Case], now: float, settle_s: float) -> None:
-        """Feed every judge the tiles that have settled since the last tick.
+    def tick(self, cases: Iterable[Case], now: float, settle_s: float) -> str:
+        """Feed every judge the tiles that have settled since the last tick. Returns why the source is away, or "".
 
         A source that does not answer is noted in every judge's state; nothing is raised.
         """
+        problem = ""
         by_tile: dict[float, list[Case]] = defaultdict(list)
         for case in cases:
             by_tile[case.tile_s].append(case)
@@ -108,10 +109,10 @@ class Evidence:
             last_end = (round((now - settle_s) * 1000) // step) * step / 1000
             tracked = [(case, track) for case in group if (track := self._track(case, tile_s, settle_s))]
             near = last_end - CATCH_UP_TILES * tile_s
-            self._feed([pair for pair in tracked if pair[1].next_end > near], last_end, tile_s, now)
-            for pair in tracked:
-                if pair[1].next_end <= near:
-                    self._feed([pair], last_end, tile_s, now)
+            behind = [[pair] for pair in tracked if pair[1].next_end <= near]
+            for pairs in ([pair for pair in tracked if pair[1].next_end > near], *behind):
+                problem = self._feed(pairs, last_end, tile_s, now) or problem
+        return problem
 
     def source_failed(self, cases: Iterable[Case], why: str) -> None:
         """The source did not answer at all: say so in every judge's state."""
@@ -157,20 +158,30 @@ class Evidence:
             track = self._tracks[case.rollout.uid] = _Track(Judge(case.policy), state, first)
         return track
 
-    def _feed(self, pairs: list[tuple[Case, _Track]], last_end: float, tile_s: float, now: float) -> None:
+    def _feed(self, pairs: list[tuple[Case, _Track]], last_end: float, tile_s: float, now: float) -> str:
+        """Returns why the source is away, "" when it answered. An answer that cannot be used is halved until it is
+        known whose counts are at fault: a limit that is no bucket bound must not blind everybody else."""
         if not pairs:
-            return
+            return ""
         first_end = min(*(track.next_end for _, track in pairs), last_end)
         workloads = {workload for case, _ in pairs for workload in (case.canary, case.stable)}
         bounds = {bound for case, _ in pairs if (bound := case.policy.analysis.p99.max_ms) is not None}
         try:
             batch = self._source.tiles(workloads, bounds, first_end=first_end, last_end=last_end, tile_s=tile_s)
+        except TelemetryAnswer as error:
+            if len(pairs) > 1:
+                half = len(pairs) // 2
+                problems = [self._feed(part, last_end, tile_s, now) for part in (pairs[:half], pairs[half:])]
+                return problems[0] or problems[1]
+            self.source_failed([pairs[0][0]], str(error))
+            return ""
         except TelemetryError as error:
             self.source_failed([case for case, _ in pairs], str(error))
-            return
+            return str(error)
         for case, track in pairs:
             with track.lock:
                 _absorb(case, track, batch, last_end, now)
+        return ""
 
 
 def _absorb(case: Case, track: _Track, batch: TileBatch, last_end: float, now: float) -> None:

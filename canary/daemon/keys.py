@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from canary.daemon.caches import Caches, Object
+from canary.daemon.caches import Caches, Object, named
 from canary.errors import FindingError
 from canary.mesh.router import MeshView, Router
 from canary.model.annotations import POLICY, opt_in
@@ -13,10 +13,14 @@ from canary.model.rollout import Rollout
 
 
 class Key(NamedTuple):
-    """One service of one namespace; `~name` stands for a Deployment whose service cannot be told yet."""
+    """One service of one namespace; `~name` stands for a Deployment whose service cannot be told yet.
+
+    `service` "" stands for every service of the namespace: something changed there, and which of them it is about is
+    found out by a worker, not by the thread that heard of it.
+    """
 
     namespace: str
-    service: str
+    service: str = ""
 
 
 def key_of_deployment(router: Router, view: MeshView, deployment: Object) -> Key:
@@ -29,21 +33,20 @@ def key_of_deployment(router: Router, view: MeshView, deployment: Object) -> Key
         return Key(view.namespace, f"~{name}")
 
 
-def key_of_rollout(router: Router, view: MeshView, rollout: Rollout) -> Key:
+def key_of_rollout(router: Router, caches: Caches, rollout: Rollout) -> Key:
     """What was resolved, else what was asked, else what its target shows."""
     known = rollout.status.service or rollout.spec.service
     if known:
         return Key(rollout.namespace, known)
-    for deployment in view.deployments:
-        if deployment["metadata"]["name"] == rollout.spec.target:
-            return key_of_deployment(router, view, dict(deployment))
-    return Key(rollout.namespace, f"~{rollout.spec.target}")
+    view = caches.view(rollout.namespace)
+    target = named(view.deployments, rollout.spec.target)
+    return key_of_deployment(router, view, target) if target else Key(rollout.namespace, f"~{rollout.spec.target}")
 
 
 def keys_of_namespace(router: Router, caches: Caches, namespace: str) -> set[Key]:
     """Every service of a namespace that we have anything to do with."""
     view = caches.view(namespace)
-    keys = {key_of_rollout(router, view, entry.rollout) for entry in caches.rollouts(namespace)}
+    keys = {key_of_rollout(router, caches, entry.rollout) for entry in caches.rollouts(namespace)}
     for deployment in view.deployments:
         if is_opted_in(deployment):
             keys.add(key_of_deployment(router, view, dict(deployment)))

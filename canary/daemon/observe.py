@@ -69,7 +69,7 @@ class Observer:
             is_prepared=self._is_prepared(view, route, policy, status.phase),
             is_clean=self._is_clean(view, route, status.phase),
             verdict=verdict,
-            source_problem=self.source.problem,
+            source_problem=self._source_problem(status.phase),
             observed_weight=observed_weight,
             superseded_by=superseded_by,
             manager=self._manager(view, route, state, rollout),
@@ -77,7 +77,6 @@ class Observer:
         )
 
     def _unpinned(self, rollout: Rollout, view: MeshView, target: Any, superseded_by: str) -> Observed:
-        spec = rollout.spec
         revision = self._revision(rollout.namespace, target, None)
         found: Resolved | None = None
         finding: Finding | None = None
@@ -91,8 +90,6 @@ class Observer:
             finding = Finding(error.reason, f"{error}{candidates}")
         if not revision and finding is None:
             return Observed(rollout, superseded_by=superseded_by)  # its ReplicaSet is being made: look again then
-        if finding is None and spec.policy_name and self.folder.errors and found is None:
-            finding = Finding("InvalidPolicy", str(self.folder.errors[0]))
         return Observed(rollout, resolved=found, finding=finding, target_revision=revision, superseded_by=superseded_by)
 
     def _resolve(self, rollout: Rollout, view: MeshView, target: Any) -> Resolved:
@@ -158,9 +155,16 @@ class Observer:
         return self.caches.pods(rollout.namespace, target, rollout.status.target_revision or "")
 
     def _metrics_finding(self, phase: Phase) -> Finding | None:
-        if phase is not Phase.CHECKING or not self.source.finding:
+        if phase is not Phase.CHECKING:
             return None
-        return Finding("MetricsMissing", self.source.finding)
+        if self.source.problem:
+            return Finding("TelemetryUnavailable", self.source.problem)
+        return Finding("MetricsMissing", self.source.finding) if self.source.finding else None
+
+    def _source_problem(self, phase: Phase) -> str:
+        if phase is Phase.CHECKING and self.source.facts is None:
+            return self.source.problem or "the metrics source was not asked yet"
+        return self.source.problem
 
     def _is_prepared(self, view: MeshView, route: Route | None, policy: Policy | None, phase: Phase) -> bool:
         if phase is not Phase.CHECKING or route is None or policy is None:

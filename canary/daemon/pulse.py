@@ -59,7 +59,10 @@ class Pulse:
             self.metrics.source_failures.inc()
             self.evidence.source_failed(cases, self.source.problem)
         elif cases:
-            self.evidence.tick(cases, now, self.source.settle_s)
+            problem = self.evidence.tick(cases, now, self.source.settle_s)
+            if problem:
+                self.metrics.source_failures.inc()
+                self.source.failed(problem)
         self.evidence.forget_all_but(case.rollout.uid for case in cases)
         self.last_tick = self.wall()
         self._wake(everybody=False)
@@ -75,7 +78,7 @@ class Pulse:
             log.warning("no look for disasters", problem=str(error))
             return
         for case in aborted:
-            self.work.add(self._key(case))
+            self.work.add(key_of_rollout(self.router, self.caches, case.rollout))
 
     def _cases(self) -> list[Case]:
         """The rollouts that traffic is being divided for."""
@@ -93,14 +96,9 @@ class Pulse:
                 cases.append(Case(entry.rollout, policy))
         return cases
 
-    def _key(self, case: Case) -> Key:
-        view = self.caches.view(case.rollout.namespace)
-        return key_of_rollout(self.router, view, case.rollout)
-
     def _wake(self, *, everybody: bool) -> None:
         for entry in self.caches.rollouts(None):
             if entry.rollout.status.phase.is_terminal:
                 continue
             if everybody or entry.rollout.status.phase is not Phase.PENDING:
-                view = self.caches.view(entry.rollout.namespace)
-                self.work.add(key_of_rollout(self.router, view, entry.rollout))
+                self.work.add(key_of_rollout(self.router, self.caches, entry.rollout))

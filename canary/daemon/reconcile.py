@@ -20,9 +20,11 @@ from canary.daemon.observe import Observer
 from canary.daemon.starts import Starts
 from canary.engine.actions import WriteStatus
 from canary.engine.intake import active_of, age
+from canary.engine.observed import Observed
 from canary.engine.step import step
 from canary.errors import Conflict, NotFound
 from canary.mesh.router import Router
+from canary.model.rollout import Phase
 
 DECIDE_AGAIN_AT_MOST = 5
 """Lost preconditions in a row before the key goes back to the queue: somebody writes faster than we can read."""
@@ -47,19 +49,22 @@ class Reconciler:
         Raises what the gateway raises; the caller backs off.
         """
         entries = self._entries(key)
-        _, superseded = active_of([entry.rollout for entry in entries])
-        again = [self._drive(entry, superseded) for entry in entries if self._needs_a_look(entry)]
+        active, superseded = active_of([entry.rollout for entry in entries])
+        again = [
+            self._drive(entry, superseded, is_active=active is not None and entry.rollout.uid == active.uid)
+            for entry in entries
+            if self._needs_a_look(entry)
+        ]
         entries = self._entries(key)
         again.append(self.starts.look(key, entries, self.now()))
         self._prune(entries)
         return min((seconds for seconds in again if seconds is not None), default=None)
 
     def _entries(self, key: Key) -> list[Entry]:
-        view = self.caches.view(key.namespace)
         entries = [
             entry
             for entry in self.caches.rollouts(key.namespace)
-            if key_of_rollout(self.router, view, entry.rollout) == key
+            if key_of_rollout(self.router, self.caches, entry.rollout) == key
         ]
         return sorted(entries, key=lambda entry: age(entry.rollout))
 
@@ -67,11 +72,16 @@ class Reconciler:
     def _needs_a_look(entry: Entry) -> bool:
         return not entry.rollout.status.phase.is_terminal or (entry.rollout.deleting and bool(entry.rollout.finalizers))
 
-    def _drive(self, entry: Entry, superseded: dict[str, str]) -> float | None:
+    def _drive(self, entry: Entry, superseded: dict[str, str], *, is_active: bool) -> float | None:
         """Observe, decide, act; after a lost precondition at once again on what is there now."""
         for _ in range(DECIDE_AGAIN_AT_MOST):
             now = self.now()
-            observed = self.observer.observe(entry, superseded.get(entry.rollout.name, ""), now)
+            by = superseded.get(entry.rollout.name, "")
+            if is_active or entry.rollout.status.phase is not Phase.PENDING:
+                observed = self.observer.observe(entry, by, now)
+            else:
+                # an older attempt still goes back: nothing is resolved on its route, but a wish is heard
+                observed = Observed(entry.rollout, superseded_by=by)
             decision = step(observed, now)
             self._tell(entry, decision.sentence, decision.actions)
             try:

@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -26,9 +25,11 @@ from canary.cluster.status import StatusWriter
 from canary.daemon.act import Actor
 from canary.daemon.caches import Caches, Object
 from canary.daemon.evidence import Evidence
+from canary.daemon.gauges import read_when_scraped
 from canary.daemon.health import HealthServer
 from canary.daemon.keys import Key, keys_of_namespace
 from canary.daemon.metrics import Metrics
+from canary.daemon.news import is_news
 from canary.daemon.observe import Observer
 from canary.daemon.policies import FrozenPolicies, PolicyFolder
 from canary.daemon.pulse import ABORT, FACTS, TICK, Pulse
@@ -43,6 +44,7 @@ from canary.telemetry.source import PrometheusSource
 RESYNC_S = 60
 FACTS_S = 60
 POLICIES_S = 2
+SYNC_POLL_S = 0.05
 STUCK_S = 60.0
 """A worker that has had one key for so long hangs: every request has a time limit far below."""
 
@@ -61,8 +63,9 @@ class Daemon:
 
         self.gateway = self._connect()
         self.gateway.on_request = self.metrics.count_request
+        self._lease_gateway = self._connect(timeout_seconds=REQUEST_SECONDS, write_timeout_seconds=1.0)
         self.lease = MemberLease(
-            self._connect(timeout_seconds=REQUEST_SECONDS, write_timeout_seconds=1.0),
+            self._lease_gateway,
             settings.own_namespace,
             identity(),
             on_acquired=self._enqueue_everything,
@@ -76,9 +79,9 @@ class Daemon:
         self.folder = PolicyFolder(settings.policies)
         self.folder.reload()
         frozen = FrozenPolicies(self.gateway, settings.own_namespace)
-        source = PrometheusSource(settings.source)
-        self.source = SourceWatch(source, settings.tile_s, settings.settle_s)
-        evidence = Evidence(source)
+        self._prometheus = PrometheusSource(settings.source)
+        self.source = SourceWatch(self._prometheus, settings.tile_s, settings.settle_s)
+        evidence = Evidence(self._prometheus)
         self.events = EventRecorder(self.gateway)
         actor = Actor(self.gateway, self.caches, self.router, frozen, StatusWriter(self.gateway), self.events)
         observer = Observer(self.gateway, self.caches, self.router, self.folder, frozen, evidence, self.source)
@@ -98,13 +101,23 @@ class Daemon:
         self.health = HealthServer(
             settings.listen, alive=self.not_alive, ready=self.not_ready, registry=self.metrics.registry
         )
-        self._gauges(source)
+        read_when_scraped(
+            self.metrics,
+            work=self.work,
+            prometheus=self._prometheus,
+            source=self.source,
+            lease=self.lease,
+            events=self.events,
+            folder=self.folder,
+            caches=self.caches,
+        )
 
     def run(self) -> None:
         """Work until told to stop, then drain: no new keys, answers awaited, the Lease given back."""
         self._check_own_namespace()
-        for which in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(which, lambda *_: self.stop())
+        if threading.current_thread() is threading.main_thread():  # only there Python takes signal handlers
+            for which in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(which, lambda *_: self.stop())
         self.health.start()
         self.lease.start()
         self.events.start()
@@ -117,6 +130,9 @@ class Daemon:
         log.info(
             "started", server=self.gateway.server, namespace=self.settings.namespace or "all", port=self.health.port
         )
+        while self.caches.unsynced and not self.stopping.wait(SYNC_POLL_S):
+            pass
+        self._enqueue_everything()  # what was heard of before all was listed could not be looked at
         self.stopping.wait()
         self._end()
 
@@ -191,13 +207,9 @@ class Daemon:
             self._enqueue_everything()
 
     def _changed(self, kind: Kind, change: Change[Object]) -> None:
-        """Hear of a change: note which services to look at."""
-        namespace = change.key[0]
-        if kind is DEPLOYMENT and change.type == "modified" and not _matters(change):
-            return
-        if kind is CANARYROLLOUT or not self.caches.unsynced:
-            for key in keys_of_namespace(self.router, self.caches, namespace):
-                self.work.add(key)
+        """Hear of a change: note where to look."""
+        if is_news(kind, change.old, change.new):
+            self.work.add(Key(change.key[0]))
 
     def _enqueue_everything(self) -> None:
         if self.caches.unsynced:
@@ -205,8 +217,7 @@ class Daemon:
         spaces = {item["metadata"]["namespace"] for item in self.caches.objects(DEPLOYMENT, None)}
         spaces |= {item["metadata"]["namespace"] for item in self.caches.objects(CANARYROLLOUT, None)}
         for namespace in spaces:
-            for key in keys_of_namespace(self.router, self.caches, namespace):
-                self.work.add(key)
+            self.work.add(Key(namespace))
 
     def _start_thread(self, name: str, target: object) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
@@ -227,10 +238,15 @@ class Daemon:
         if self.caches.unsynced or not self.lease.is_held:
             return  # everything is queued again when the caches are there and the Lease is ours
         try:
+            if not key.service:
+                for found in keys_of_namespace(self.router, self.caches, key.namespace):
+                    self.work.add(found)
+                return
             with self.metrics.reconcile_seconds.time():
                 again = self.reconciler.reconcile(key)
         except NotOurs as error:
             log.info("left to its owner", key="/".join(key), why=str(error))
+            self.work.add_rate_limited(key)  # perhaps a renewal was late and the Lease is still ours
             return
         except CanaryError as error:
             self._failed(key, error.reason, str(error))
@@ -257,7 +273,8 @@ class Daemon:
                 continue
             try:
                 if what == TICK:
-                    self.metrics.tick_lateness.set(max(0.0, time.time() - self.pulse.last_tick - tick_s))
+                    late_s = time.time() - self.pulse.last_tick - tick_s if self.pulse.last_tick else 0.0
+                    self.metrics.tick_lateness.set(max(0.0, late_s))
                 self.pulse.beat(what)
                 wanted = self.settings.tick_s or self.source.tile_s
                 if wanted != tick_s:
@@ -282,37 +299,11 @@ class Daemon:
         self.lease.stop(release=answered)
         self.caches.stop()
         self.health.stop()
+        for closable in (self._lease_gateway, self.gateway, self._prometheus):
+            closable.close()
         log.info("stopped", drained=answered)
-
-    def _gauges(self, source: PrometheusSource) -> None:
-        gauge = self.metrics.gauge
-        gauge("canary_queue_depth", "Services waiting for a look", lambda: self.work.depth)
-        gauge("canary_queue_oldest_seconds", "How long the oldest has waited", lambda: self.work.oldest_seconds)
-        gauge(
-            "canary_prometheus_queries", "HTTP queries sent to Prometheus since the start", lambda: source.queries_sent
-        )
-        gauge("canary_source_available", "1 while the metrics source answers", lambda: float(not self.source.problem))
-        gauge("canary_lease_held", "1 while this replica may write", lambda: float(self.lease.is_held))
-        gauge("canary_events_dropped", "Kubernetes Events dropped since the start", lambda: self.events.dropped)
-        gauge("canary_policy_errors", "Mistakes in the policy folder now", lambda: len(self.folder.errors))
-        gauge(
-            "canary_watch_staleness_seconds",
-            "Age of the oldest local copy",
-            lambda: max(reflector.staleness_seconds for reflector in self.caches.reflectors.values()),
-        )
-        self.metrics.rollouts_by_phase(
-            lambda: dict(Counter(entry.rollout.status.phase.value for entry in self.caches.rollouts(None)))
-        )
 
 
 def identity() -> str:
     """One process at a time: the pod's name where it is told, and a random part."""
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
-
-
-def _matters(change: Change[Object]) -> bool:
-    """A Deployment whose replica counts move all day is not news; a template, an annotation or readiness is."""
-    old, new = change.old or {}, change.new or {}
-    return any(old.get(part) != new.get(part) for part in ("spec", "status")) or (
-        old.get("metadata", {}).get("annotations") != new.get("metadata", {}).get("annotations")
-    )

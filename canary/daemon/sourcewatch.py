@@ -25,7 +25,7 @@ class SourceWatch:
         self._settle_s = settle_s
         self.facts: SourceFacts | None = None
         self.problem = ""
-        """Why it cannot be used now, "" when it can or was not asked yet."""
+        """Why it cannot be used now, as it was when it went away; "" when it can be used or was not asked yet."""
 
     def refresh(self) -> None:
         """Ask for the facts again; a failure is kept as the problem."""
@@ -46,14 +46,20 @@ class SourceWatch:
         self.problem = ""
 
     def failed(self, why: str) -> None:
-        if not self.problem or self.facts is None:
-            log.warning("metrics source does not answer", problem=why)
+        if self.problem:
+            return  # the sentence stands for as long as it lasts: a countdown in it would be news at every tick
+        log.warning("metrics source does not answer", problem=why)
         self.problem = why
 
     @property
+    def is_available(self) -> bool:
+        """It was asked, and answers."""
+        return self.facts is not None and not self.problem
+
+    @property
     def finding(self) -> str:
-        """What about the source itself keeps a rollout from starting, "" when nothing does."""
-        return self.facts.blocking if self.facts else "the metrics source was not asked yet"
+        """What about the source's answers keeps a rollout from starting, "" when nothing does."""
+        return self.facts.blocking if self.facts else ""
 
     @property
     def tile_s(self) -> float:

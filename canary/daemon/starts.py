@@ -51,8 +51,9 @@ class Starts:
         if wanted.start is None or wanted.start.revision == "":
             return None
         waits = (wanted.start.made + self.grace - now).total_seconds()
-        if problem is not None and waits > 0:
-            return waits  # its Service and route may be on their way
+        is_unclear = problem is not None or carrier is None or carrier.made is None
+        if is_unclear and waits > 0:
+            return waits  # its Service, its route or stable's ReplicaSet may be on their way
         self._create(key.namespace, wanted.start)
         return None
 
@@ -104,14 +105,9 @@ class Starts:
                 "is Kubernetes' own rolling update, without a canary; release side by side, as a second Deployment"
             )
             self._announce_once(view, carrier.deployment, Announce("Warning", "UpdatedInPlace", sentence))
-        newest = entries[-1].rollout if entries else None
-        went_back = (
-            newest is not None
-            and newest.status.phase is Phase.SUCCEEDED
-            and newest.status.stable is not None
-            and newest.status.stable.deployment == carrier.deployment
-        )
-        if went_back and newest is not None:
+        promoted = [entry.rollout for entry in entries if entry.rollout.status.phase is Phase.SUCCEEDED]
+        newest = promoted[-1] if promoted else None
+        if newest and newest.status.stable and newest.status.stable.deployment == carrier.deployment:
             sentence = (
                 f"{newest.spec.target} was promoted by {newest.name}, but the route sends all traffic to "
                 f"{carrier.deployment} again: was the original VirtualService applied once more?"

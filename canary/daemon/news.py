@@ -1,0 +1,30 @@
+"""Which changes of an object are worth a look. Replica counts move all day, and nothing here is decided by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from canary.cluster import workloads
+from canary.cluster.kinds import DEPLOYMENT, POD, REPLICASET, Kind
+
+_IDENTITY = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
+
+
+def is_news(kind: Kind, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:
+    """Whether a change from `old` (None: it is new) to `new` (None: it is gone) may change a decision."""
+    return old is None or new is None or _seen(kind, old) != _seen(kind, new)
+
+
+def _seen(kind: Kind, item: Mapping[str, Any]) -> Any:
+    """What decisions are made on."""
+    meta, status = item["metadata"], item.get("status", {})
+    identity = [meta.get(part) for part in _IDENTITY]
+    if kind is DEPLOYMENT:
+        is_seen_by_its_controller = status.get("observedGeneration", 0) >= meta.get("generation", 0)
+        return identity, item.get("spec"), is_seen_by_its_controller
+    if kind is REPLICASET:
+        return identity
+    if kind is POD:
+        return identity, workloads.is_ready(dict(item))
+    return item

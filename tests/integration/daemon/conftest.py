@@ -1,0 +1,430 @@
+"""A service in a namespace of its own, a controller in this process, and a metrics source that counts what it is told.
+
+Nobody runs pods here: Deployments, ReplicaSets and Pods are objects that the tests write as Kubernetes would.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from canary.cluster.gateway import Gateway
+from canary.cluster.kinds import (
+    CANARYROLLOUT,
+    CRD,
+    DEPLOYMENT,
+    DESTINATIONRULE,
+    EVENT,
+    NAMESPACE,
+    POD,
+    REPLICASET,
+    SERVICE,
+    VIRTUALSERVICE,
+    Kind,
+)
+from canary.daemon import windows
+from canary.daemon.run import Daemon
+from canary.daemon.settings import Settings
+from canary.errors import NotFound, TelemetryUnavailable
+from canary.model.rollout import Phase, Rollout
+from canary.telemetry.preflight import SourceFacts
+from canary.telemetry.queries import Workload
+from canary.telemetry.settings import SourceSettings
+from canary.telemetry.tiles import StatusCounts, Tile, TileBatch
+
+REPOSITORY = Path(__file__).parents[3]
+Object = dict[str, Any]
+
+QUICK = """\
+name: quick
+strategy: {weights: [50, 100], hold: 200ms, bake: 200ms, progressDeadline: 1m}
+analysis: {warmup: 0s, minRequests: 5, maxWait: 1m, errorRate: {max: 5%}, p99: {max: 500ms}}
+outlierDetection: {consecutive5xxErrors: 5, interval: 2s}
+"""
+
+
+def until(holds: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+    """The first true value of `holds`, which must come in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := holds()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain {what}"
+        time.sleep(0.02)
+    return value
+
+
+@dataclass
+class Counts:
+    """A metrics source: per tile every workload has the same requests, all good unless told otherwise.
+
+    What a tile counted is a function of its end, so who asks later gets the same answer.
+    """
+
+    per_second: int = 500
+    failing: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Workload name -> (share of failed requests, since when in Unix seconds)."""
+    away: str = ""
+    blocking: str = ""
+    queries_sent: int = 0
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    """(what, how many workloads) of each question but the preflight's."""
+
+    def facts(self, *, refresh: bool = False) -> SourceFacts:
+        del refresh
+        self._answer("facts", 0)
+        return SourceFacts(0.2, 0.0, "source", up_joined=True, blocking=self.blocking)
+
+    def tiles(
+        self, workloads: Collection[Workload], bounds_ms: Collection[float], *, first_end: float, last_end: float,
+        tile_s: float,
+    ) -> TileBatch:  # fmt: skip
+        self._answer("tiles", len(workloads))
+        count = round((last_end - first_end) / tile_s) + 1
+        ends = [round(first_end + index * tile_s, 3) for index in range(count)]
+        tiles = {one: tuple(self._tile(one, end, tile_s, bounds_ms) for end in ends) for one in workloads}
+        return TileBatch(tiles, last_end, frozenset(workloads), "source", dict.fromkeys(workloads, last_end))
+
+    def recent(
+        self, workloads: Collection[Workload], *, now: float, interval_s: float
+    ) -> Mapping[Workload, StatusCounts]:
+        self._answer("recent", len(workloads))
+        return {one: StatusCounts(self._statuses(one, now, interval_s)) for one in workloads}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _answer(self, what: str, workloads: int) -> None:
+        self.queries_sent += 1
+        if what != "facts":
+            self.asked.append((what, workloads))
+        if self.away:
+            raise TelemetryUnavailable(self.away)
+
+    def _tile(self, workload: Workload, end: float, tile_s: float, bounds_ms: Collection[float]) -> Tile:
+        status = self._statuses(workload, end, tile_s)
+        timed = status.get(("200", ""), 0)
+        return Tile(round(end - tile_s, 3), end, status, timed, dict.fromkeys(bounds_ms, 0))
+
+    def _statuses(self, workload: Workload, end: float, length_s: float) -> dict[tuple[str, str], int]:
+        requests = round(self.per_second * length_s)
+        share, since = self.failing.get(workload.name, (0.0, 0.0))
+        errors = round(share * self.per_second * max(0.0, min(length_s, end - since)))
+        return {("200", ""): requests - errors} | ({("503", ""): errors} if errors else {})
+
+
+@dataclass
+class Shop:
+    """The service `payment` in a namespace, as its owner writes and reads it."""
+
+    gateway: Gateway
+    namespace: str
+    generation: int = 0
+
+    def create(self, kind: Kind, obj: Object) -> Object:
+        whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
+        return self.gateway.create(kind, self.namespace, whole)
+
+    def get(self, kind: Kind, name: str = "payment") -> Object:
+        return self.gateway.get(kind, self.namespace, name)
+
+    def patch(self, kind: Kind, name: str, body: Object, subresource: str | None = None) -> Object:
+        return self.gateway.patch(kind, self.namespace, name, body, patch_type="merge", subresource=subresource)
+
+    def service(self) -> Object:
+        spec = {"selector": {"app": "payment"}, "ports": [{"name": "http", "port": 80}]}
+        return self.create(SERVICE, {"metadata": {"name": "payment"}, "spec": spec})
+
+    def rule(self, *subsets: Object) -> Object:
+        spec = {"host": "payment", "subsets": [{"name": "v1", "labels": {"version": "v1"}}, *subsets]}
+        return self.create(DESTINATIONRULE, {"metadata": {"name": "payment"}, "spec": spec})
+
+    def virtual_service(self, name: str = "payment", *, subset: str | None = "v1") -> Object:
+        destination = {"host": "payment"} | ({"subset": subset} if subset else {})
+        http = [{"name": "primary", "route": [{"destination": destination, "weight": 100}], "timeout": "2s"}]
+        return self.create(VIRTUALSERVICE, {"metadata": {"name": name}, "spec": {"hosts": ["payment"], "http": http}})
+
+    def mesh(self) -> None:
+        self.service()
+        self.rule()
+        self.virtual_service()
+
+    def deploy(self, version: str, annotations: Mapping[str, str] | None = None, *, ready: bool = True) -> Object:
+        """A Deployment of one pod, with what its controllers make of it."""
+        self._second_passes()
+        labels = {"app": "payment", "version": version}
+        made = self.create(
+            DEPLOYMENT,
+            {
+                "metadata": {
+                    "name": f"payment-{version}", "labels": labels,
+                    "annotations": {**(annotations or {}), "deployment.kubernetes.io/revision": "1"},
+                },
+                "spec": {
+                    "replicas": 1,
+                    "selector": {"matchLabels": labels},
+                    "template": {
+                        "metadata": {"labels": labels},
+                        "spec": {"containers": [{"name": "app", "image": f"example.com/payment:{version}"}]},
+                    },
+                },
+            },
+        )  # fmt: skip
+        self.revise(made, f"{version}a", 1, ready=ready)
+        return made
+
+    def release(self, version: str, policy: str = "quick", *, ready: bool = True, **more: str) -> Object:
+        """A Deployment that opts in."""
+        annotations = {f"canary.delivery/{key.replace('_', '-')}": value for key, value in more.items()}
+        return self.deploy(version, {"canary.delivery/policy": policy, **annotations}, ready=ready)
+
+    def revise(self, deployment: Object, revision: str, number: int, *, ready: bool = True) -> None:
+        """Its controller made a ReplicaSet for the newest template, and one pod."""
+        name = deployment["metadata"]["name"]
+        labels = deployment["spec"]["template"]["metadata"]["labels"] | {"pod-template-hash": revision}
+        made = self.create(
+            REPLICASET,
+            {
+                "metadata": {
+                    "name": f"{name}-{revision}", "labels": labels, "ownerReferences": [owner(deployment)],
+                    "annotations": {"deployment.kubernetes.io/revision": str(number)},
+                },
+                "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {
+                    "metadata": {"labels": labels}, "spec": deployment["spec"]["template"]["spec"]}},
+            },
+        )  # fmt: skip
+        self.patch(DEPLOYMENT, name, {"metadata": {"annotations": {"deployment.kubernetes.io/revision": str(number)}}})
+        self.patch(DEPLOYMENT, name, {"status": {"observedGeneration": deployment["metadata"]["generation"]}}, "status")
+        self.create(
+            POD,
+            {
+                "metadata": {"name": f"{name}-{revision}-0", "labels": labels, "ownerReferences": [owner(made)]},
+                "spec": deployment["spec"]["template"]["spec"],
+            },
+        )
+        if ready:
+            self.make_ready(f"{name}-{revision}-0")
+
+    def update_in_place(self, version: str, revision: str) -> None:
+        """A new template on the same Deployment, rolled out by Kubernetes."""
+        self._second_passes()
+        container = {"name": "app", "image": f"example.com/payment:{revision}"}
+        body = {"spec": {"template": {"spec": {"containers": [container]}}}}
+        self.revise(self.patch(DEPLOYMENT, f"payment-{version}", body), revision, 2)
+
+    def make_ready(self, pod: str) -> None:
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        self.patch(POD, pod, {"status": {"phase": "Running", "conditions": [condition]}}, "status")
+
+    def start(self, name: str, target: str, policy: str = "quick", **spec: Any) -> Object:
+        """`kubectl create` of a CanaryRollout."""
+        return self.create(
+            CANARYROLLOUT, {"metadata": {"name": name}, "spec": {"target": target, "policyName": policy, **spec}}
+        )
+
+    def rollouts(self) -> list[Rollout]:
+        items, _ = self.gateway.list(CANARYROLLOUT, self.namespace)
+        return sorted((Rollout.parse(item) for item in items), key=lambda one: (one.created, one.name))
+
+    def rollout(self, name: str) -> Rollout:
+        return Rollout.parse(self.get(CANARYROLLOUT, name))
+
+    def reaches(self, name: str, *phases: Phase, seconds: float = 30.0) -> Rollout:
+        """The rollout, once it is in one of the phases."""
+
+        def there() -> Rollout | None:
+            nonlocal last
+            try:
+                last = self.rollout(name)
+            except NotFound:
+                return None
+            return last if last.status.phase in phases else None
+
+        last: Rollout | None = None
+        try:
+            return until(there, seconds)
+        except AssertionError:
+            status = last.status if last else None
+            shown = (status.phase.value, status.message, status.verdict) if status else "there is no rollout"
+            raise AssertionError(f"{name} is not {phases} within {seconds:g} s: {shown}") from None
+
+    def stalled(self, name: str, reason: str) -> Rollout:
+        """The rollout, once it says that it stalls for this reason."""
+
+        def there() -> Rollout | None:
+            try:
+                found = self.rollout(name)
+            except NotFound:
+                return None
+            says = [(one.status, one.reason) for one in found.status.conditions if one.type == "Stalled"]
+            return found if says == [("True", reason)] else None
+
+        return until(there, what=f"for {name} to stall because of {reason}")
+
+    def events(self, about: str) -> list[tuple[str, str]]:
+        """(reason, message) of the Events about an object."""
+        items, _ = self.gateway.list(EVENT, self.namespace)
+        return [(item["reason"], item["message"]) for item in items if item["involvedObject"]["name"] == about]
+
+    def event(self, about: str, reason: str) -> str:
+        """The message of an Event, which must come."""
+        return until(
+            lambda: next((text for why, text in self.events(about) if why == reason), None),
+            what=f"for an Event {reason} about {about}",
+        )
+
+    def written(self) -> list[Object]:
+        """VirtualServices and DestinationRules as they stand, resourceVersions and all."""
+        return [
+            item for kind in (VIRTUALSERVICE, DESTINATIONRULE) for item in self.gateway.list(kind, self.namespace)[0]
+        ]
+
+    def weights(self) -> dict[str, int]:
+        route = self.get(VIRTUALSERVICE)["spec"]["http"][-1]["route"]
+        return {entry["destination"]["subset"]: entry.get("weight", 100) for entry in route}
+
+    def _second_passes(self) -> None:
+        """Creation times have whole seconds, and who is newer matters."""
+        second = int(time.time())
+        until(lambda: int(time.time()) > second)
+
+
+def owner(obj: Object) -> Object:
+    return {
+        "apiVersion": obj["apiVersion"], "kind": obj["kind"], "name": obj["metadata"]["name"],
+        "uid": obj["metadata"]["uid"], "controller": True,
+    }  # fmt: skip
+
+
+class Running:
+    """A controller in this process, on a thread of its own; `requests` is all that it asked of the API server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.daemon = Daemon(settings)
+        self.requests: list[tuple[str, str, int]] = []
+        count = self.daemon.gateway.on_request
+
+        def note(verb: str, plural: str, status: int, seconds: float) -> None:
+            self.requests.append((verb, plural, status))
+            count(verb, plural, status, seconds)
+
+        self.daemon.gateway.on_request = note
+        self._thread = threading.Thread(target=self.daemon.run, name="daemon")
+        self._thread.start()
+        until(lambda: not self.daemon.not_ready() and self.daemon.lease.is_held, what="for the controller")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.daemon.health.port}"
+
+    @property
+    def writes(self) -> list[tuple[str, str, int]]:
+        return [one for one in list(self.requests) if one[0] not in ("get", "list", "watch") and one[1] != "events"]
+
+    def stop(self) -> None:
+        self.daemon.stop()
+        self._thread.join(15)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def with_mesh_kinds(embedded: Any) -> None:
+    """Istio's kinds and ours are known to the session's API server."""
+    gateway = Gateway.connect(str(embedded.kubeconfig))
+    for file in (REPOSITORY / "canary/sandbox/istio_crds.yaml", REPOSITORY / "deploy/crd.yaml"):
+        for definition in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            gateway.patch(CRD, None, definition["metadata"]["name"], definition, patch_type="apply", force=True)
+    gateway.close()
+
+
+@pytest.fixture
+def user(kubeconfig: Path, with_mesh_kinds: None) -> Iterator[Gateway]:
+    """The service owners' way to the API server."""
+    gateway = Gateway.connect(str(kubeconfig), field_manager="kubectl", write_timeout_seconds=10)
+    yield gateway
+    gateway.close()
+
+
+@pytest.fixture
+def new_namespace(user: Gateway) -> Iterator[Callable[[str], str]]:
+    made: list[str] = []
+
+    def make(prefix: str) -> str:
+        made.append(f"{prefix}-{uuid4().hex[:8]}")
+        user.create(NAMESPACE, None, {"metadata": {"name": made[-1]}})
+        return made[-1]
+
+    yield make
+    for name in made:
+        user.delete(NAMESPACE, None, name)
+
+
+@pytest.fixture
+def new_shop(user: Gateway, new_namespace: Callable[[str], str]) -> Callable[[], Shop]:
+    return lambda: Shop(user, new_namespace("shop"))
+
+
+@pytest.fixture
+def shop(new_shop: Callable[[], Shop]) -> Shop:
+    """A namespace with nothing in it."""
+    return new_shop()
+
+
+@pytest.fixture
+def released(shop: Shop) -> Shop:
+    """payment-v1 carries all the traffic."""
+    shop.mesh()
+    shop.deploy("v1")
+    return shop
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
+    """The metrics source of every controller of the test; what it counts needs no time to arrive."""
+    source = Counts()
+    monkeypatch.setattr("canary.daemon.run.PrometheusSource", lambda _settings: source)
+    monkeypatch.setattr(windows, "PROPAGATION_S", 0.1)
+    return source
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Path:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "quick.yaml").write_text(QUICK, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def settings(kubeconfig: Path, policies: Path, shop: Shop, new_namespace: Callable[[str], str]) -> Settings:
+    return Settings(
+        policies=policies, source=SourceSettings("http://127.0.0.1:9"), kubeconfig=str(kubeconfig),
+        namespace=shop.namespace, own_namespace=new_namespace("own"), listen="127.0.0.1:0", tile_s=0.2, tick_s=0.2,
+        settle_s=0.1, abort_period_s=0.2, intake_grace_s=0.5, workers=2, history_limit=2,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run_daemon(settings: Settings) -> Iterator[Callable[..., Running]]:
+    """Start a controller, with other settings if wanted; all are stopped in the end."""
+    started: list[Running] = []
+
+    def start(**changes: Any) -> Running:
+        started.append(Running(replace(settings, **changes)))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+@pytest.fixture
+def controller(counts: Counts, run_daemon: Callable[..., Running]) -> Running:
+    """A controller of the shop's namespace, with the synthetic source."""
+    return run_daemon()

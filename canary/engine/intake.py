@@ -6,7 +6,7 @@ after v2's promotion an annotated v1 does not come back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,7 @@ def age(rollout: Rollout) -> tuple[datetime, str]:
 def intake(candidates: Sequence[Candidate], carrier: Carrier | None, rollouts: Sequence[Rollout]) -> Intake:
     """Decide for one service. `rollouts` are all of its attempts, ended ones too."""
     notes: list[tuple[str, Announce]] = []
+    on_the_way = [candidate.made for candidate in candidates if _is_on_its_way(candidate, rollouts)]
     startable: list[Candidate] = []
     for candidate in candidates:
         if carrier is not None and candidate.deployment == carrier.deployment:
@@ -79,9 +80,16 @@ def intake(candidates: Sequence[Candidate], carrier: Carrier | None, rollouts: S
             )
             notes.append((candidate.deployment, Announce("Normal", "OlderRevision", sentence)))
             continue
+        if any(candidate.made <= made for made in on_the_way):
+            continue  # it would supersede what is newer than itself
         startable.append(candidate)
     newest = max(startable, key=lambda candidate: (candidate.made, candidate.deployment), default=None)
     return Intake(newest, tuple(notes))
+
+
+def _is_on_its_way(candidate: Candidate, rollouts: Sequence[Rollout]) -> bool:
+    attempts = attempts_at(rollouts, candidate.deployment, candidate.revision)
+    return any(not attempt.status.phase.is_terminal for attempt in attempts)
 
 
 def attempt_document(namespace: str, candidate: Candidate) -> dict[str, Any]:
@@ -107,19 +115,25 @@ def attempt_document(namespace: str, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def active_of(rollouts: Sequence[Rollout]) -> tuple[Rollout | None, dict[str, str]]:
+def active_of(
+    rollouts: Sequence[Rollout], revisions: Mapping[str, str] | None = None
+) -> tuple[Rollout | None, dict[str, str]]:
     """The one attempt that may act, and why each other unfinished one may not (name -> who supersedes it).
 
     At the same target and revision the oldest is the attempt; another target or revision takes over from an older one,
-    which goes back first and keeps the right to act until it has ended.
+    which goes back first and keeps the right to act until it has ended. `revisions` are the newest ones by Deployment:
+    what an attempt is for that is not pinned yet and whose name does not tell.
     """
+    newest_revision = revisions or {}
     unfinished = sorted((rollout for rollout in rollouts if not rollout.status.phase.is_terminal), key=age)
     if not unfinished:
         return None, {}
     oldest, reasons = unfinished[0], {}
     first_of: dict[tuple[str, str], Rollout] = {}
     for rollout in unfinished:
-        wanted = (rollout.spec.target, rollout.status.target_revision or revision_in(rollout))
+        target = rollout.spec.target
+        revision = rollout.status.target_revision or revision_in(rollout) or newest_revision.get(target, "")
+        wanted = (target, revision)
         if wanted in first_of:
             reasons[rollout.name] = f"CanaryRollout {first_of[wanted].name}, the same revision's older attempt"
         else:

@@ -47,7 +47,7 @@ def test_a_header_only_canary_waits_for_a_person_and_then_goes_to_100(
     world: Make, header_match: dict[str, Any]
 ) -> None:
     release = world(match=header_match, weights=[]).run_to(Phase.PAUSED)
-    assert release.run(3600).phase is Phase.PAUSED
+    assert release.run(600).phase is Phase.PAUSED
     assert release.status.paused_for is PausedFor.HEADER_ONLY
     assert "canary promote" in release.status.message
 
@@ -160,7 +160,7 @@ def test_paused_time_does_not_count(world: Make) -> None:
     release.settle()
     assert release.phase is Phase.PAUSED
     assert "ann" in release.status.message
-    assert release.run(1800).route.weight == 10
+    assert release.run(300).route.weight == 10
 
     release.wish(paused=None)
     release.settle()

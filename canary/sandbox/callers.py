@@ -47,9 +47,8 @@ class Callers:
     def is_running(self) -> bool:
         return self._child.is_running
 
-    @property
-    def exit_code(self) -> int | None:
-        return self._child.exit_code
+    def log_tail(self, lines: int = 15) -> str:
+        return self._child.log_tail(lines)
 
     def start(self) -> None:
         """Begin to send. A second start appends to the record."""

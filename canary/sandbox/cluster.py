@@ -7,6 +7,7 @@ cluster as any client does; it must never touch the user's own kubeconfig, nor r
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import yaml
 
@@ -26,7 +27,7 @@ from canary.sandbox import example
 from canary.sandbox.callers import Callers
 from canary.sandbox.controller import OWN_NAMESPACE, Controller
 from canary.sandbox.envoy.server import find_envoy
-from canary.sandbox.process import Child, free_port
+from canary.sandbox.process import Child, fetch, free_port
 from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
 from canary.shipped import shipped
 
@@ -54,6 +55,23 @@ class Settings:
     policies: Path = field(default_factory=lambda: shipped("policies"))
     record: bool = False
     """Write down what became of each request (45 bytes each)."""
+
+
+class Part(Protocol):
+    """A process of the sandbox."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def is_running(self) -> bool: ...
+    def start(self) -> object: ...
+    def stop(self) -> None: ...
+    def log_tail(self, lines: int = 15) -> str: ...
+
+
+def last_words(name: str, part: Part) -> str:
+    """That a part ended, and the end of its log."""
+    return f"{name} of the sandbox ended; the end of its log:\n{part.log_tail()}"
 
 
 def _silent(_sentence: str) -> None:
@@ -117,25 +135,24 @@ class Sandbox:
         return self._gateway
 
     @property
-    def vital(self) -> list[Child]:
-        """The parts that hold the cluster's state, or are the only way to it."""
-        return [self.apiserver, self.workloads, self.envoy]
+    def vital(self) -> dict[str, Part]:
+        """The parts that hold the cluster's state, or are the only way to it, by name."""
+        return {part.name: part for part in (self.apiserver, self.workloads, self.envoy)}
 
     @property
-    def replaceable(self) -> list[tuple[str, PrometheusServer | Controller | Callers]]:
-        """The parts that this sandbox has and that may die and be started again, by name."""
-        parts: list[tuple[str, PrometheusServer | Controller | Callers]] = [("prometheus", self.prometheus)]
+    def replaceable(self) -> dict[str, Part]:
+        """The parts that this sandbox has and that may die and be started again."""
+        parts: dict[str, Part] = {"prometheus": self.prometheus}
         if self.settings.controller:
-            parts.append(("controller", self.controller))
+            parts["controller"] = self.controller
         if self.settings.rate:
-            parts.append(("load", self.callers))
+            parts["load"] = self.callers
         return parts
 
     @property
-    def parts(self) -> list[tuple[str, int]]:
-        """Name and process id of each part that runs."""
-        running = [(part.name, part.pid) for part in self.vital if part.is_running]
-        return running + [(name, part.pid) for name, part in self.replaceable if part.is_running]
+    def pids(self) -> dict[str, int]:
+        """The process id of each part that runs."""
+        return {name: part.pid for name, part in (self.vital | self.replaceable).items() if part.is_running}
 
     def start(self, say: Say = _silent) -> Self:
         """Start every part and wait until all of them serve; `say` is told what is being waited for.
@@ -147,8 +164,10 @@ class Sandbox:
             with ThreadPoolExecutor(max_workers=1) as starter:
                 prometheus = starter.submit(self.prometheus.start)
                 self._start_cluster(say)
-                say("waiting for Prometheus")
                 prometheus.result()
+            if self.settings.rate:
+                say("waiting for Prometheus to see the requests")
+                self._wait_scraped()
             if self.settings.controller:
                 say("starting the controller")
                 self.controller.start()
@@ -180,18 +199,21 @@ class Sandbox:
         if self.settings.rate:
             self.callers.start()
 
+    def _wait_scraped(self) -> None:
+        """Until the callers' requests are in Prometheus: a controller that starts now finds its source complete."""
+        query = f"{self.prometheus.url}/api/v1/query?query=istio_requests_total"
+        deadline = time.monotonic() + _START_SECONDS
+        while not json.loads(fetch(query))["data"]["result"]:
+            if time.monotonic() >= deadline:
+                raise SandboxError(f"Prometheus saw no request within {_START_SECONDS:g} s: look at {query}")
+            time.sleep(_POLL_SECONDS)
+
     def stop(self) -> None:
         """End every part, whoever depends on others first. Safe to call at any time, also twice."""
         with contextlib.ExitStack() as stack:  # all of them, even if one cannot be ended
-            for stop in (
-                self.apiserver.stop,
-                self.workloads.stop,
-                self.envoy.stop,
-                self.prometheus.stop,
-                self.controller.stop,
-                self.callers.stop,
-            ):
-                stack.callback(stop)
+            # callbacks run in reverse: callers first, the API server last
+            for part in (*self.vital.values(), self.prometheus, self.controller, self.callers):
+                stack.callback(part.stop)
             if self._gateway is not None:
                 stack.callback(self._gateway.close)
                 self._gateway = None
@@ -213,21 +235,26 @@ class Sandbox:
         with contextlib.suppress(NotFound):
             self.gateway.delete(DEPLOYMENT, example.NAMESPACE, name)
 
+    def is_available(self, deployment: str) -> bool:
+        """Whether all pods of its newest template serve. Raises NotFound."""
+        found = self.gateway.get(DEPLOYMENT, example.NAMESPACE, deployment)
+        status, wanted = found.get("status") or {}, found["spec"].get("replicas", 1)
+        if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
+            return False
+        return bool(status.get("updatedReplicas", 0) == status.get("availableReplicas", 0) == wanted)
+
     def wait_available(self, deployment: str, timeout_s: float = _START_SECONDS) -> None:
-        """Return once all its pods serve. Raises SandboxError with what its status says when they do not in time."""
+        """Return once all its pods serve. Raises SandboxError when they do not in time."""
         deadline = time.monotonic() + timeout_s
-        status: Json = {}
-        while time.monotonic() < deadline:
-            found = self.gateway.get(DEPLOYMENT, example.NAMESPACE, deployment)
-            status = found.get("status") or {}
-            is_current = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
-            if is_current and status.get("availableReplicas", 0) == found["spec"].get("replicas", 1):
-                return
+        while not self.is_available(deployment):
             if not self.workloads.is_running:
-                raise SandboxError(f"the pod runner ended; the end of its log:\n{self.workloads.log_tail()}")
+                raise SandboxError(last_words("workloads", self.workloads))
+            if time.monotonic() >= deadline:
+                raise SandboxError(
+                    f"the pods of {deployment} are not ready within {timeout_s:g} s; the end of the pod runner's log:\n"
+                    f"{self.workloads.log_tail()}"
+                )
             time.sleep(_POLL_SECONDS)
-        said = "; ".join(str(condition.get("message", "")) for condition in status.get("conditions", ()))
-        raise SandboxError(f"the pods of {deployment} are not ready within {timeout_s:g} s: {said or 'no status yet'}")
 
     def rollouts(self, target: str | None = None) -> list[Rollout]:
         """Every rollout, or those of one Deployment, oldest first."""

@@ -36,7 +36,7 @@ def deployment_name(version: str) -> str:
 
 
 def deployment(
-    version: str, behaviour: Mapping[str, str] = HEALTHY, *, policy: str | None = None, replicas: int = 1
+    version: str, behaviour: Mapping[str, str] = HEALTHY, *, policy: str | None = None, replicas: int = 2
 ) -> Json:
     """The Deployment of one version; with `policy` it opts in to being released by canary."""
     labels = {"app": SERVICE, "version": version}

@@ -188,6 +188,10 @@ class PrometheusServer:
         """End it as a crash would (SIGKILL)."""
         self._child.kill()
 
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines of its log."""
+        return self._child.log_tail(lines)
+
     def restart(self, *, lose_data: bool = False) -> None:
         """Stop and start again on the same port; with `lose_data` its history is gone, as with a lost volume."""
         self.stop()

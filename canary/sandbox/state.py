@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -131,10 +131,10 @@ def running_already(directory: Path, state: State) -> str:
     )
 
 
-def record(directory: Path, parts: Sequence[tuple[str, int]], *, is_ready: bool) -> None:
-    """Write down the processes that this sandbox runs by now, as (name, pid)."""
+def record(directory: Path, pids: Mapping[str, int], *, is_ready: bool) -> None:
+    """Write down the processes that this sandbox runs by now, by name."""
     supervisor = Identity.of("canary sandbox", os.getpid())
-    state = State(supervisor, tuple(Identity.of(name, pid) for name, pid in parts), is_ready)
+    state = State(supervisor, tuple(Identity.of(name, pid) for name, pid in pids.items()), is_ready)
     _written(directory, state).replace(directory / STATE_FILE)
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from canary.errors import SandboxError
 from canary.sandbox import state
-from canary.sandbox.cluster import Sandbox, Say, Settings
+from canary.sandbox.cluster import Sandbox, Say, Settings, last_words
 
 _LOOK_SECONDS = 0.5
 _RESTART_SECONDS = 2.0
@@ -30,13 +30,13 @@ def keep_up(directory: Path, settings: Settings, say: Say, on_ready: Callable[[S
     is_ready = False
     try:
         with Sandbox(directory, settings).start(say) as sandbox:
-            state.record(directory, sandbox.parts, is_ready=True)
+            state.record(directory, sandbox.pids, is_ready=True)
             on_ready(sandbox)
             is_ready = True
             while True:
                 time.sleep(_LOOK_SECONDS)
                 if _look_after(sandbox, say):
-                    state.record(directory, sandbox.parts, is_ready=True)
+                    state.record(directory, sandbox.pids, is_ready=True)
     except SandboxError:
         if not is_ready:
             state.remove(directory)
@@ -48,14 +48,11 @@ def keep_up(directory: Path, settings: Settings, say: Say, on_ready: Callable[[S
 
 def _look_after(sandbox: Sandbox, say: Say) -> bool:
     """Start again what died; whether there was anything."""
-    for vital in sandbox.vital:
-        if not vital.is_running:
-            raise SandboxError(
-                f"{vital.name} ended with exit code {vital.exit_code}, and with it the sandbox; the end of its log, "
-                f"{vital.log}:\n{vital.log_tail()}"
-            )
+    for name, part in sandbox.vital.items():
+        if not part.is_running:
+            raise SandboxError(last_words(name, part))
     replaced = False
-    for name, part in sandbox.replaceable:
+    for name, part in sandbox.replaceable.items():
         if not part.is_running:
             say(f"{name} ended; starting it again in {_RESTART_SECONDS:g} s")
             time.sleep(_RESTART_SECONDS)

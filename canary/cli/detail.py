@@ -27,6 +27,7 @@ def drawn(attempt: Attempt, now: datetime) -> RenderableType:
     grid.add_column(min_width=LABEL_WIDTH, style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, fact in facts(attempt, now):
+        # the times of the history are labels too, so that a wrapped sentence stays beside its time
         style = STYLES.get(attempt.phase, "") if label == "Phase" else "yellow" if label == "Stalled" else ""
         grid.add_row(Text(label), Text(safe(fact), style=style))
     return grid
@@ -145,13 +146,10 @@ def _drift(attempt: Attempt, now: datetime) -> str:
 def _history(attempt: Attempt, now: datetime) -> Iterator[tuple[str, str]]:
     entries = list(parts(attempt.status, "history"))
     dropped = (number(attempt.status, "historyDropped") or 0) + max(0, len(entries) - HISTORY_LINES)
-    label = "History"
-    if dropped:
-        yield label, f"… {dropped} earlier (-o yaml shows what is kept)"
-        label = ""
+    if entries:
+        yield "History", "newest last" + (f", {dropped} earlier left out" if dropped else "")
     for entry in entries[-HISTORY_LINES:]:
         at, weight = moment(entry, "at"), number(entry, "weight")
         when = f"{short(now - at)} ago" if at is not None else ""
         where = text(entry, "phase") + ("" if weight is None else f" {weight}%")
-        yield label, f"{when:>9}  {where}: {text(entry, 'sentence')}"
-        label = ""
+        yield f"{when:>{LABEL_WIDTH}}", f"{where}: {text(entry, 'sentence')}"

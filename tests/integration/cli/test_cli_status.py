@@ -21,8 +21,6 @@ import yaml
 if TYPE_CHECKING:
     from conftest import Shop
 
-FIRST_OUTPUT_SECONDS = 0.35
-
 
 def test_a_rollout_is_one_line_with_step_weight_time_left_and_verdict(shop: Shop, running: dict[str, Any]) -> None:
     shop.rollout(**running)
@@ -51,7 +49,7 @@ def test_the_full_view_has_target_stable_policy_history_and_what_is_not_judged(
     assert facts["Started"].endswith("by cli (alice), release build-7")
     assert facts["Step"].startswith("2/5, 1m")
     assert facts["Weight"] == "25% configured, 24% observed"
-    assert "Progressing 25%: 25 %, all well" in facts["History"]
+    assert re.search(r"^ +4\ds ago +Progressing 25%: 25 %, all well$", printed, re.MULTILINE)
     assert "not judged yet: errorRate.vsStable, p99.vsStable" in printed
 
 
@@ -321,19 +319,30 @@ def test_colour_is_for_terminals_that_want_it(lively_shop: Shop, running: dict[s
     assert "\x1b" not in lively_shop.canary("status").stdout
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="rusage of one child")
-def test_the_answer_costs_less_processor_time_than_the_limit_for_the_first_output(shop: Shop) -> None:
-    """Processor time, not wall time: a busy machine must not fail it, a new heavy import must."""
+UNAVOIDABLE = """
+import typer, rich.console, kubernetes.client, kubernetes.config
+from pydantic import TypeAdapter  # typer's own
+kubernetes.client.ApiClient, kubernetes.config.load_kube_config
+"""
+
+
+def test_the_answer_costs_little_more_than_the_libraries_it_cannot_do_without(shop: Shop) -> None:
+    """0.35 s to the first output (decisions.md 23) leave us 0.15 s on top of 0.2 s of imports.
+
+    Processor time and a ratio, not a clock: a busy machine must not fail it, a new heavy import must.
+    """
     shop.rollout(phase="Succeeded")
     shop.canary("status")  # byte code is written once, at installation
 
-    def spent() -> float:
+    def spent(command: list[str]) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        shop.canary("status")
+        subprocess.run(command, env=shop.environment, capture_output=True, timeout=30, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(spent() for _ in range(3)) < FIRST_OUTPUT_SECONDS
+    pairs = [(spent([sys.executable, "-c", UNAVOIDABLE]), spent(shop.command("status"))) for _ in range(5)]
+
+    assert min(ours for _, ours in pairs) < 1.6 * min(libraries for libraries, _ in pairs)
 
 
 def ago(seconds: float) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from canary.engine.look import BLIND
 from canary.engine.observed import Observed
 from canary.model.rollout import Condition, PausedFor, Phase, RolloutStatus
 from canary.model.text import plain
+from canary.model.verdict import Reason
 
 STALLED_ROLLBACK = timedelta(minutes=1)
+
+_BLIND_SENTENCES = {  # without figures: those move at every look, and every move would be a write
+    Reason.UNAVAILABLE: "the metrics source does not answer",
+    Reason.STALE: "the newest metrics are too old to judge by",
+}
 
 
 def stalled(observed: Observed, status: RolloutStatus, now: datetime) -> tuple[str, str] | None:
@@ -31,8 +36,8 @@ def stalled(observed: Observed, status: RolloutStatus, now: datetime) -> tuple[s
         return "Drift", status.message
     if observed.source_problem:
         return "TelemetryUnavailable", observed.source_problem
-    if observed.verdict and observed.verdict.reason in BLIND:
-        return "TelemetryUnavailable", status.message
+    if observed.verdict and observed.verdict.reason in _BLIND_SENTENCES:
+        return "TelemetryUnavailable", _BLIND_SENTENCES[observed.verdict.reason]
     if status.stable and observed.policy and not observed.stable_revision:
         return "StableGone", f"Deployment {status.stable.deployment} (stable) is gone"
     if status.phase is Phase.PAUSED and status.paused_for is PausedFor.INCONCLUSIVE:

@@ -20,15 +20,15 @@ class Mark:
     sentence: str
 
     def render(self) -> str:
-        """The annotation's value: one line of JSON, below 1 KiB."""
+        """The annotation's value: one line of JSON, below 2,048 characters."""
         fields = {"rollout": self.rollout, "cause": self.cause.value, "sentence": plain(self.sentence, 512)}
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_mark(text: str) -> Mark | None:
-    """The mark in an annotation's value, None when it is not one (anybody may write there)."""
+    """The mark in an annotation's value, None when it is not one (anybody may write anything there)."""
     try:
         fields = json.loads(text)
         return Mark(str(fields["rollout"]), Cause(fields["cause"]), plain(str(fields["sentence"]), 512))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -13,7 +13,7 @@ _NEVER_A_PASS = frozenset({Reason.NO_DATA, Reason.NO_TRAFFIC, Reason.NO_CANARY_T
 
 def promote_full(look: Look) -> str | None:
     wish = look.observed.rollout.spec.promote
-    before_the_bake = look.is_active and look.step <= look.strategy.last_step
+    before_the_bake = look.is_active and look.step <= look.strategy.last_step and look.observed.route is not None
     return said("promoted", wish) if wish and wish.full and before_the_bake else None
 
 
@@ -62,7 +62,8 @@ def may_leave(look: Look) -> str | None:
     """Why the step is over: evidence and time, a person's word, or the policy's choice for want of a verdict."""
     spec, verdict = look.observed.rollout.spec, look.observed.verdict
     if look.phase is Phase.PAUSED:
-        wished = look.is_past_this_pause and spec.paused is None and spec.promote is not None
+        is_readable = look.observed.route is not None
+        wished = look.is_past_this_pause and spec.paused is None and spec.promote is not None and is_readable
         return said("promoted", spec.promote) if wished and spec.promote else None
     if look.stable_is_gone:
         finish = spec.promote is not None and spec.promote.full is True and look.step > look.strategy.last_step

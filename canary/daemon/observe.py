@@ -162,8 +162,8 @@ class Observer:
         return Finding("MetricsMissing", self.source.finding) if self.source.finding else None
 
     def _source_problem(self, phase: Phase) -> str:
-        if phase is Phase.CHECKING and self.source.facts is None:
-            return self.source.problem or "the metrics source was not asked yet"
+        if phase is Phase.CHECKING:
+            return self.source.problem or self.source.not_yet
         return self.source.problem
 
     def _is_prepared(self, view: MeshView, route: Route | None, policy: Policy | None, phase: Phase) -> bool:

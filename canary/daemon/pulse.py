@@ -53,7 +53,7 @@ class Pulse:
     def _tick(self) -> None:
         now = self.wall()
         cases = self._cases()
-        if self.source.facts is None or self.source.problem or self.source.finding:
+        if self.source.problem or self.source.not_yet or self.source.finding:
             self.source.refresh()
         if self.source.problem:
             self.metrics.source_failures.inc()

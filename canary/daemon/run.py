@@ -80,7 +80,7 @@ class Daemon:
         self.folder.reload()
         frozen = FrozenPolicies(self.gateway, settings.own_namespace)
         self._prometheus = PrometheusSource(settings.source)
-        self.source = SourceWatch(self._prometheus, settings.tile_s, settings.settle_s)
+        self.source = SourceWatch(self._prometheus, settings.tile_s, settings.settle_s, settings.tick_s)
         evidence = Evidence(self._prometheus)
         self.events = EventRecorder(self.gateway)
         actor = Actor(self.gateway, self.caches, self.router, frozen, StatusWriter(self.gateway), self.events)
@@ -183,7 +183,7 @@ class Daemon:
         scheduler = BackgroundScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 5}
         )
-        tick_s = self.settings.tick_s or self.source.tile_s
+        tick_s = self.source.tick_s
         scheduler.add_job(self.pulses.add, "interval", [TICK], seconds=tick_s, id=TICK)
         scheduler.add_job(self.pulses.add, "interval", [ABORT], seconds=self.settings.abort_period_s, id=ABORT)
         scheduler.add_job(self.pulses.add, "interval", [FACTS], seconds=FACTS_S, id=FACTS)
@@ -266,7 +266,7 @@ class Daemon:
         log.warning("look failed", key="/".join(key), reason=reason, error=sentence, again_in_s=round(delay, 2))
 
     def _pulse_loop(self) -> None:
-        tick_s = self.settings.tick_s or self.source.tile_s
+        tick_s = self.source.tick_s
         while not self.pulses.is_closed:
             what = self.pulses.get(1.0)
             if what is None:
@@ -276,7 +276,7 @@ class Daemon:
                     late_s = time.time() - self.pulse.last_tick - tick_s if self.pulse.last_tick else 0.0
                     self.metrics.tick_lateness.set(max(0.0, late_s))
                 self.pulse.beat(what)
-                wanted = self.settings.tick_s or self.source.tile_s
+                wanted = self.source.tick_s
                 if wanted != tick_s:
                     tick_s = wanted
                     self.scheduler.reschedule_job(TICK, trigger="interval", seconds=tick_s)

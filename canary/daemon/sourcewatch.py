@@ -12,6 +12,7 @@ from canary.telemetry.source import PrometheusSource
 
 DEFAULT_TILE_S = 15.0
 SHORTEST_TILE_S = 1.0
+LEARNING_TICK_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -19,8 +20,16 @@ log = structlog.get_logger(__name__)
 class SourceWatch:
     """Keeps the facts and the last failure. Written by the telemetry thread, read by all."""
 
-    def __init__(self, source: PrometheusSource, tile_s: float | None, settle_s: float | None) -> None:
+    def __init__(
+        self,
+        source: PrometheusSource,
+        tile_s: float | None = None,
+        settle_s: float | None = None,
+        tick_s: float | None = None,
+    ) -> None:
+        """Seconds as the user set them; None means auto."""
         self._source = source
+        self._tick_s = tick_s
         self._tile_s = tile_s
         self._settle_s = settle_s
         self.facts: SourceFacts | None = None
@@ -60,6 +69,23 @@ class SourceWatch:
     def finding(self) -> str:
         """What about the source's answers keeps a rollout from starting, "" when nothing does."""
         return self.facts.blocking if self.facts else ""
+
+    @property
+    def not_yet(self) -> str:
+        """What is still to be learnt about it before a rollout can begin, "" when nothing is."""
+        if self.facts is None:
+            return "the metrics source was not asked yet"
+        is_measured = self._tile_s is not None or self.facts.scrape_interval_s is not None
+        if is_measured or not self.facts.has_requests or not self.facts.up_joined:
+            return ""  # without `up` the interval is never known: the default tile serves
+        return "the scrape interval is not known yet: that takes two scrapes"
+
+    @property
+    def tick_s(self) -> float:
+        """Time between two ticks in seconds: as set, else a tile; quick while there is something to learn."""
+        if self.facts is None or self.not_yet or self.finding:
+            return LEARNING_TICK_S
+        return self._tick_s or self.tile_s
 
     @property
     def tile_s(self) -> float:

@@ -69,10 +69,17 @@ class Caches:
                 kind,
                 namespace,
                 project=PROJECTIONS[kind],
-                on_change=lambda change, kind=kind: on_change(kind, change),  # type: ignore[misc]
+                on_change=lambda change, kind=kind: self._heard(kind, change, on_change),  # type: ignore[misc]
             )
             for kind in KINDS
         }
+
+    def _heard(self, kind: Kind, change: Change[Object], on_change: Callable[[Kind, Change[Object]], None]) -> None:
+        _, written = self._written.get((kind, *change.key), (0.0, None))
+        gone = change.old if change.type == "deleted" else None
+        if written and gone and written["metadata"].get("uid") == gone["metadata"].get("uid"):
+            self._written.pop((kind, *change.key), None)  # deleted after our write, however new that is
+        on_change(kind, change)
 
     def start(self) -> None:
         for reflector in self.reflectors.values():

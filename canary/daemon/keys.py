@@ -25,22 +25,39 @@ class Key(NamedTuple):
 
 def key_of_deployment(router: Router, view: MeshView, deployment: Object) -> Key:
     """The service a Deployment says or shows it belongs to."""
-    name = deployment["metadata"]["name"]
     try:
         asks = opt_in(deployment["metadata"].get("annotations"))
-        return Key(view.namespace, router.service_of(view, deployment, asks.service if asks else ""))
     except FindingError:
-        return Key(view.namespace, f"~{name}")
+        return _unknown(view.namespace, deployment["metadata"]["name"])
+    return _key(router, view, deployment, asks.service if asks else "")
+
+
+def _key(router: Router, view: MeshView, deployment: Object, service: str) -> Key:
+    try:
+        return Key(view.namespace, router.service_of(view, deployment, service))
+    except FindingError:
+        return _unknown(view.namespace, deployment["metadata"]["name"])
+
+
+def _unknown(namespace: str, deployment: str) -> Key:
+    return Key(namespace, f"~{deployment}")
 
 
 def key_of_rollout(router: Router, caches: Caches, rollout: Rollout) -> Key:
-    """What was resolved, else what was asked, else what its target shows."""
-    known = rollout.status.service or rollout.spec.service
-    if known:
-        return Key(rollout.namespace, known)
+    """What was resolved, else what was asked if it is the target's, else what its target shows.
+
+    A Service that does not select the target's pods is not its service: an attempt that names another's must not
+    supersede that one's attempts.
+    """
+    if rollout.status.service:
+        return Key(rollout.namespace, rollout.status.service)
     view = caches.view(rollout.namespace)
     target = named(view.deployments, rollout.spec.target)
-    return key_of_deployment(router, view, target) if target else Key(rollout.namespace, f"~{rollout.spec.target}")
+    if target is None:
+        return _unknown(rollout.namespace, rollout.spec.target)
+    if not rollout.spec.service:
+        return key_of_deployment(router, view, target)
+    return _key(router, view, target, rollout.spec.service)
 
 
 def keys_of_namespace(router: Router, caches: Caches, namespace: str) -> set[Key]:

@@ -48,7 +48,7 @@ class Reconciler:
 
         Raises what the gateway raises; the caller backs off.
         """
-        entries = self._entries(key)
+        entries = self.starts.withdraw(key, self._entries(key))
         active, superseded = active_of([entry.rollout for entry in entries])
         again = [
             self._drive(entry, superseded, is_active=active is not None and entry.rollout.uid == active.uid)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
-from canary.cluster.kinds import CANARYROLLOUT
+from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT
 from canary.daemon.act import Actor
 from canary.daemon.caches import Caches, Entry, Object, named
 from canary.daemon.keys import Key, is_opted_in, key_of_deployment
 from canary.engine.actions import Announce
 from canary.engine.intake import Candidate, Carrier, attempt_document, intake
-from canary.errors import Conflict, FindingError
+from canary.errors import Conflict, FindingError, NotFound
 from canary.mesh.router import MeshView, Router
 from canary.model.annotations import OptIn, opt_in
-from canary.model.rollout import Phase
+from canary.model.rollout import Phase, TriggerBy
 
 NOTHING: Object = {"metadata": {}}
 
@@ -57,6 +58,39 @@ class Starts:
         self._create(key.namespace, wanted.start)
         return None
 
+    def withdraw(self, key: Key, entries: list[Entry]) -> list[Entry]:
+        """Take back attempts that nobody has looked into yet and that their Deployment no longer asks for.
+
+        What an attempt asks is immutable, so a mistake in an annotation is mended by a new attempt with the old one's
+        name. Only attempts made by annotation, and only while they are Pending: they have touched nothing. Returns the
+        others.
+        """
+        return [entry for entry in entries if not self._is_withdrawn(key, entry)]
+
+    def _is_withdrawn(self, key: Key, entry: Entry) -> bool:
+        rollout, spec = entry.rollout, entry.rollout.spec
+        is_ours = spec.trigger.by is TriggerBy.ANNOTATION and rollout.status.phase is Phase.PENDING
+        deployment = self.caches.object(DEPLOYMENT, key.namespace, spec.target) if is_ours else None
+        if deployment is None or rollout.deleting:
+            return False
+        try:
+            asks = opt_in(deployment["metadata"].get("annotations"))
+        except FindingError:
+            return False  # an Event says so; until it is mended nothing else is asked for
+        service = asks.service if asks and asks.service else _resolved(key)
+        wanted = asks and (asks.policy, asks.virtual_service, asks.route, asks.release_id)
+        asked = (spec.policy_name, spec.virtual_service or "", spec.route or "", spec.trigger.id)
+        if wanted == asked and (spec.service is None or spec.service == service):
+            return False
+        meta = entry.raw["metadata"]
+        with contextlib.suppress(NotFound, Conflict):  # gone, or no longer as it was: the next look sees it
+            self.actor.gateway.delete(
+                CANARYROLLOUT, rollout.namespace, rollout.name, uid=rollout.uid,
+                resource_version=meta["resourceVersion"],
+            )  # fmt: skip
+            log.info("rollout withdrawn", rollout=rollout.full_name, reason="its Deployment's annotations changed")
+        return True
+
     def _candidate(self, key: Key, deployment: Object) -> Candidate | None:
         name = deployment["metadata"]["name"]
         try:
@@ -68,7 +102,7 @@ class Starts:
         made = self.caches.revision_made(key.namespace, deployment)
         if asks is None or revision is None or made is None:
             return None  # its ReplicaSet is being made: that is another event
-        return Candidate(name, revision, made, asks, "" if key.service.startswith("~") else key.service)
+        return Candidate(name, revision, made, asks, asks.service or _resolved(key))
 
     def _carrier(
         self, key: Key, view: MeshView, entries: list[Entry], asks: OptIn
@@ -135,3 +169,8 @@ class Starts:
             return  # already there: annotation, command and kubectl race into the same attempt
         self.caches.remember(CANARYROLLOUT, answer)
         log.info("rollout created", rollout=f"{namespace}/{document['metadata']['name']}", by="annotation")
+
+
+def _resolved(key: Key) -> str:
+    """The Service a key is about, "" when that is not known."""
+    return "" if key.service.startswith("~") else key.service

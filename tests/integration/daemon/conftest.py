@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -145,6 +146,9 @@ class Shop:
         spec = {"host": "payment", "subsets": [{"name": "v1", "labels": {"version": "v1"}}, *subsets]}
         return self.create(DESTINATIONRULE, {"metadata": {"name": "payment"}, "spec": spec})
 
+    def rule_now(self) -> Object:
+        return self.get(DESTINATIONRULE)
+
     def virtual_service(self, name: str = "payment", *, subset: str | None = "v1") -> Object:
         destination = {"host": "payment"} | ({"subset": subset} if subset else {})
         http = [{"name": "primary", "route": [{"destination": destination, "weight": 100}], "timeout": "2s"}]
@@ -254,6 +258,13 @@ class Shop:
             shown = (status.phase.value, status.message, status.verdict) if status else "there is no rollout"
             raise AssertionError(f"{name} is not {phases} within {seconds:g} s: {shown}") from None
 
+    def ended(self, name: str) -> bool:
+        """Whether a rollout is over, pruned ones included."""
+        try:
+            return self.rollout(name).status.phase.is_terminal
+        except NotFound:
+            return True
+
     def stalled(self, name: str, reason: str) -> Rollout:
         """The rollout, once it says that it stalls for this reason."""
 
@@ -306,8 +317,13 @@ class Running:
     """A controller in this process, on a thread of its own; `requests` is all that it asked of the API server."""
 
     def __init__(self, settings: Settings) -> None:
-        self.daemon = Daemon(settings)
         self.requests: list[tuple[str, str, int]] = []
+        self._settings = settings
+        self.again()
+
+    def again(self) -> None:
+        """Start it, also after stop(): another process as far as the cluster can tell."""
+        self.daemon = Daemon(self._settings)
         count = self.daemon.gateway.on_request
 
         def note(verb: str, plural: str, status: int, seconds: float) -> None:
@@ -327,10 +343,36 @@ class Running:
     def writes(self) -> list[tuple[str, str, int]]:
         return [one for one in list(self.requests) if one[0] not in ("get", "list", "watch") and one[1] != "events"]
 
+    def metrics(self) -> str:
+        """The page that Prometheus scrapes."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
+    def looks(self) -> int:
+        """How often a service was looked at so far."""
+        name = "canary_reconcile_seconds_count "
+        return next(round(float(line.split()[1])) for line in self.metrics().splitlines() if line.startswith(name))
+
+    def ticks(self, number: int) -> None:
+        """Return after so many more ticks."""
+        for _ in range(number):
+            last = self.daemon.pulse.last_tick
+            until(lambda last=last: self.daemon.pulse.last_tick > last, what="for a tick")
+
+    def ask_the_source(self) -> None:
+        """What happens once a minute: the preflight of the metrics source."""
+        self.daemon.source.refresh()
+
     def stop(self) -> None:
         self.daemon.stop()
         self._thread.join(15)
         assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def wait() -> Callable[..., Any]:
+    """`wait(holds, seconds)`: poll until it is true."""
+    return until
 
 
 @pytest.fixture(scope="session")
@@ -398,6 +440,8 @@ def policies(tmp_path: Path) -> Path:
     folder = tmp_path / "policies"
     folder.mkdir()
     (folder / "quick.yaml").write_text(QUICK, encoding="utf-8")
+    slow = QUICK.replace("name: quick", "name: slow").replace("hold: 200ms", "hold: 1h")
+    (folder / "slow.yaml").write_text(slow, encoding="utf-8")
     return folder
 
 

@@ -121,19 +121,21 @@ def active_of(
     """The one attempt that may act, and why each other unfinished one may not (name -> who supersedes it).
 
     At the same target and revision the oldest is the attempt; another target or revision takes over from an older one,
-    which goes back first and keeps the right to act until it has ended. `revisions` are the newest ones by Deployment:
-    what an attempt is for that is not pinned yet and whose name does not tell.
+    which goes back first and keeps the right to act until it has ended. An attempt that is not pinned yet and whose
+    name does not tell is for its Deployment's newest revision: of `revisions` (by Deployment) where known, else the
+    one of the newest attempt that tells.
     """
-    newest_revision = revisions or {}
     unfinished = sorted((rollout for rollout in rollouts if not rollout.status.phase.is_terminal), key=age)
     if not unfinished:
         return None, {}
     oldest, reasons = unfinished[0], {}
+    told = {entry.spec.target: revision for entry in unfinished if (revision := _revision_of(entry))} | (
+        revisions or {}
+    )
     first_of: dict[tuple[str, str], Rollout] = {}
     for rollout in unfinished:
         target = rollout.spec.target
-        revision = rollout.status.target_revision or revision_in(rollout) or newest_revision.get(target, "")
-        wanted = (target, revision)
+        wanted = (target, _revision_of(rollout) or told.get(target, ""))
         if wanted in first_of:
             reasons[rollout.name] = f"CanaryRollout {first_of[wanted].name}, the same revision's older attempt"
         else:
@@ -143,6 +145,10 @@ def active_of(
         if rollout is not newest:
             reasons[rollout.name] = f"CanaryRollout {newest.name}"
     return oldest, reasons
+
+
+def _revision_of(rollout: Rollout) -> str:
+    return rollout.status.target_revision or revision_in(rollout)
 
 
 def revision_in(rollout: Rollout) -> str:

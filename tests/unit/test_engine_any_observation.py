@@ -319,3 +319,13 @@ def test_a_clock_that_goes_backwards_takes_no_time_from_a_step(world: Callable[.
 
     assert release.run(4).route.weight == 10
     assert release.run(1).route.weight == 25
+
+
+def test_an_outage_under_a_clock_that_went_backwards_leaves_no_negative_time(world: Callable[..., Any]) -> None:
+    release = world().run_to_weight(10)
+
+    release.now -= timedelta(hours=1)
+    release.source_problem = "Prometheus does not answer"
+    release.settle()
+
+    assert release.status.step_elapsed == timedelta(0)

@@ -361,6 +361,18 @@ def test_a_route_lost_before_the_weight_was_on_it_is_noticed_too(world: Make) ->
     release.run_to(Phase.FAILED, within=70)
 
 
+@pytest.mark.parametrize("wish", [PromoteWish(step=2), PromoteWish(full=True)])
+def test_a_promotion_waits_for_a_route_that_can_be_written(world: Make, wish: PromoteWish) -> None:
+    release = world(pauseAt=[25]).run_to(Phase.PAUSED)
+    lost = release.lose_route()
+    release.wish(promote=wish)
+    assert release.run(30).status.weight.desired == 25
+
+    release.restore_route(lost)
+
+    release.run_to(Phase.SUCCEEDED)
+
+
 def test_a_rollout_in_checking_waits_for_its_route_and_says_so(world: Make) -> None:
     release = world()
     release.pods = Pods(0, 2)

@@ -178,10 +178,23 @@ def test_an_attempt_made_by_hand_for_the_running_revision_does_not_supersede_it(
     running = attempt(2, 10, Phase.PROGRESSING, pinned="hash2")
     by_hand = attempt(2, 12, name="my-release")
 
-    active, superseded = active_of([running, by_hand], {"payment-v2": "hash2"})
+    for revisions in ({"payment-v2": "hash2"}, {}):
+        active, superseded = active_of([running, by_hand], revisions)
 
-    assert active is running
-    assert set(superseded) == {"my-release"}
+        assert active is running
+        assert set(superseded) == {"my-release"}
+
+
+def test_annotation_and_kubectl_create_race_into_the_same_attempt(attempt: Any) -> None:
+    by_annotation, by_hand = attempt(2, 10), attempt(2, 10, name="z-by-hand")
+    active, superseded = active_of([by_hand, by_annotation])
+    assert active is by_annotation
+    assert set(superseded) == {"z-by-hand"}
+
+    by_hand, by_annotation = attempt(2, 10, name="z-by-hand"), attempt(2, 11)
+    active, superseded = active_of([by_hand, by_annotation])
+    assert active is by_hand
+    assert set(superseded) == {by_annotation.name}
 
 
 def test_an_attempt_made_by_hand_for_a_newer_template_takes_over(attempt: Any) -> None:

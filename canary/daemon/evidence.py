@@ -125,27 +125,35 @@ class Evidence:
     def look_for_disasters(self, cases: Iterable[Case], now: float) -> list[Case]:
         """The fast abort: one query per outlier interval in use. Returns the rollouts that must go back at once.
 
-        Raises TelemetryError; an abort is never decided without an answer.
+        Raises TelemetryUnavailable; an abort is never decided without an answer.
         """
         by_interval: dict[float, list[Case]] = defaultdict(list)
         for case in cases:
             if case.rollout.uid in self._tracks:
                 by_interval[case.policy.outlier_detection.interval.total_seconds()].append(case)
-        aborted = []
-        for interval_s, group in by_interval.items():
-            workloads = {workload for case in group for workload in (case.canary, case.stable)}
+        return [case for interval_s, group in by_interval.items() for case in self._disasters(group, interval_s, now)]
+
+    def _disasters(self, group: list[Case], interval_s: float, now: float) -> list[Case]:
+        """Halved like `_feed` when somebody's series make the answer unusable: his fast abort rests, nobody else's."""
+        workloads = {workload for case in group for workload in (case.canary, case.stable)}
+        try:
             recent = self._source.recent(workloads, now=now, interval_s=interval_s)
-            for case in group:
-                track = self._tracks[case.rollout.uid]
-                errors = case.policy.analysis.grpc_errors
-                canary, stable = (
-                    arm_counts(recent[arm], errors) if arm in recent else ArmCounts()
-                    for arm in (case.canary, case.stable)
-                )
-                verdict = track.judge.abort(canary, stable)
-                if verdict is not None and verdict.outcome is Outcome.FAIL and track.aborted is None:
-                    track.aborted = verdict
-                    aborted.append(case)
+        except TelemetryAnswer as error:
+            if len(group) == 1:
+                log.warning("no look for disasters", rollout=group[0].rollout.full_name, problem=str(error))
+                return []
+            half = len(group) // 2
+            return [case for part in (group[:half], group[half:]) for case in self._disasters(part, interval_s, now)]
+        aborted = []
+        for case in group:
+            track, errors = self._tracks[case.rollout.uid], case.policy.analysis.grpc_errors
+            canary, stable = (
+                arm_counts(recent[arm], errors) if arm in recent else ArmCounts() for arm in (case.canary, case.stable)
+            )
+            verdict = track.judge.abort(canary, stable)
+            if verdict is not None and verdict.outcome is Outcome.FAIL and track.aborted is None:
+                track.aborted = verdict
+                aborted.append(case)
         return aborted
 
     def _track(self, case: Case, tile_s: float, settle_s: float) -> _Track | None:

@@ -68,11 +68,12 @@ class Pulse:
         self._wake(everybody=False)
 
     def _look_for_disasters(self) -> None:
-        cases = [case for case in self._cases() if case.rollout.status.weight_changes]
+        now, ended = self.wall(), self._last_traffic()
+        cases = [case for case in self._cases() if _is_alone_in_its_interval(case, ended, now)]
         if not cases or self.source.problem:
             return
         try:
-            aborted = self.evidence.look_for_disasters(cases, self.wall())
+            aborted = self.evidence.look_for_disasters(cases, now)
         except TelemetryError as error:
             self.metrics.source_failures.inc()
             log.warning("no look for disasters", problem=str(error))
@@ -96,9 +97,28 @@ class Pulse:
                 cases.append(Case(entry.rollout, policy))
         return cases
 
+    def _last_traffic(self) -> dict[tuple[str, str], float]:
+        """When the last ended attempt at each target lost its traffic (Unix seconds)."""
+        ended: dict[tuple[str, str], float] = {}
+        for entry in self.caches.rollouts(None):
+            rollout = entry.rollout
+            if rollout.status.phase.is_terminal and rollout.status.weight_changes:
+                target = (rollout.namespace, rollout.spec.target)
+                ended[target] = max(ended.get(target, 0.0), rollout.status.weight_changes[-1].asked.timestamp())
+        return ended
+
     def _wake(self, *, everybody: bool) -> None:
         for entry in self.caches.rollouts(None):
             if entry.rollout.status.phase.is_terminal:
                 continue
             if everybody or entry.rollout.status.phase is not Phase.PENDING:
                 self.work.add(key_of_rollout(self.router, self.caches, entry.rollout))
+
+
+def _is_alone_in_its_interval(case: Case, ended: dict[tuple[str, str], float], now: float) -> bool:
+    """Whether no earlier attempt's failures are still within the look-back: they must not abort a quick retry."""
+    if not case.rollout.status.weight_changes:
+        return False
+    before = ended.get((case.rollout.namespace, case.rollout.spec.target))
+    look_back_s = case.policy.outlier_detection.interval.total_seconds() + case.tile_s
+    return before is None or now - before > look_back_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from canary.engine.actions import Decision, WriteStatus
+from canary.engine.actions import Announce, Decision, WriteStatus
 from canary.engine.case import Case, Outcome
 from canary.engine.conditions import conditions
 from canary.engine.effects import EFFECTS
@@ -47,7 +47,9 @@ def step(observed: Observed, now: datetime) -> Decision:
     if found is None:
         why = waiting_for(look)
         status = look.status.model_copy(update={"message": plain(why, 2048)}) if why else look.status
-        outcome = Outcome(status, look_again_s=_until_the_hold_is_over(look))
+        is_news = bool(observed.share_problem) and why != look.status.message
+        announce = (Announce("Warning", "ShareDiffers", why),) if is_news else ()
+        outcome = Outcome(status, after=announce, look_again_s=_until_the_hold_is_over(look))
     else:
         case, effect = found
         why, outcome = case.why, EFFECTS[effect](case)
@@ -73,6 +75,8 @@ def waiting_for(look: Look) -> str:
         pods = observed.pods
         if not pods.are_ready:
             return f"waiting for pods of {observed.rollout.spec.target}: {pods.ready} of {pods.wanted} ready"
+    if look.is_active and look.status.resumed_at is not None:
+        return observed.share_problem or f"the canary has {look.status.weight.desired} %"
     return ""
 
 

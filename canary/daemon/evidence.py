@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from canary.analysis.judge import Judge
+from canary.analysis.share import ShareWatch
 from canary.daemon import windows
 from canary.errors import TelemetryAnswer, TelemetryError
 from canary.model.policy import Policy
@@ -21,9 +22,6 @@ from canary.telemetry.tiles import TileBatch, arm_counts
 
 CATCH_UP_TILES = 20
 """Who is further behind than this (a restart, an outage) gets a query of his own, so that the batch stays short."""
-
-SHARE_FROM_REQUESTS = 20
-"""Below so many requests in a tile the share seen says nothing."""
 
 log = structlog.get_logger(__name__)
 
@@ -64,8 +62,7 @@ class _Track:
     next_end: float
     lock: threading.Lock = field(default_factory=threading.Lock)
     aborted: Verdict | None = None
-    share: tuple[int, float] | None = None
-    """(step, canary's share of requests in the newest tile)."""
+    share: ShareWatch = field(default_factory=ShareWatch)
 
 
 class Evidence:
@@ -83,12 +80,12 @@ class Evidence:
         with track.lock:
             return track.aborted or track.judge.verdict(now, track.source, case.judged_step)
 
-    def observed_weight(self, case: Case) -> int | None:
-        """The canary's share of requests in the newest tile of its present step, as integer percent."""
+    def share(self, case: Case) -> tuple[int | None, str]:
+        """The canary's observed integer percent in its present step, and what is wrong with it ("" for nothing)."""
         track = self._tracks.get(case.rollout.uid)
-        if track is None or track.share is None or track.share[0] != case.judged_step:
-            return None
-        return round(100 * track.share[1])
+        if track is None or track.share.step != case.judged_step or track.share.newest is None:
+            return None, ""
+        return round(100 * track.share.newest), track.share.problem
 
     def forget_all_but(self, uids: Iterable[str]) -> None:
         """Drop the judges of rollouts that have ended."""
@@ -222,6 +219,4 @@ def _observe(case: Case, track: _Track, window: Window, now: float) -> None:
         # impossible counts are a fault of the source, not of the release: no evidence, but never silence
         log.error("a window was refused", rollout=case.rollout.full_name, error=str(error))
         return
-    total = window.canary.requests + window.stable.requests
-    if total >= SHARE_FROM_REQUESTS:
-        track.share = (window.step, window.canary.requests / total)
+    track.share.add(window)

@@ -52,11 +52,11 @@ class Observer:
         policy = self.frozen.get(status.policy.digest) if status.policy else None
         route = status.pinned_route(rollout.namespace)
         state, problem = self._route(view, route, status)
-        verdict = observed_weight = None
+        verdict, observed_weight, share_problem = None, None, ""
         if policy is not None and status.phase in _WATCHED and status.tile is not None:
             case = Case(rollout, policy)
             verdict = self.evidence.verdict(case, now.timestamp())
-            observed_weight = self.evidence.observed_weight(case)
+            observed_weight, share_problem = self.evidence.share(case)
         return Observed(
             rollout,
             policy=policy,
@@ -71,6 +71,7 @@ class Observer:
             verdict=verdict,
             source_problem=self._source_problem(status.phase),
             observed_weight=observed_weight,
+            share_problem=share_problem,
             superseded_by=superseded_by,
             manager=self._manager(view, route, state, rollout),
             tile=self.source.tile,

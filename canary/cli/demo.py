@@ -56,7 +56,9 @@ def demo(
             directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
             try:
                 state.claim(directory)
-                with Sandbox(directory, Settings(rate=rate, record=True)).start(_tell) as sandbox:
+                with Sandbox(
+                    directory, Settings(rate=rate, record=True, controller_options=("--log-format", "console"))
+                ).start(_tell) as sandbox:
                     state.record(directory, sandbox.pids, is_ready=True)
                     result = _play(sandbox)
                     if output is Form.JSON:

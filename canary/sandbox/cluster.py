@@ -15,18 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import yaml
 
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import CANARYROLLOUT, CRD, DEPLOYMENT, DESTINATIONRULE, NAMESPACE, SERVICE, VIRTUALSERVICE
 from canary.errors import NotFound, SandboxError
+from canary.model.annotations import POLICY as POLICY_ANNOTATION
 from canary.model.rollout import Rollout
 from canary.sandbox import example
 from canary.sandbox.callers import Callers
 from canary.sandbox.controller import OWN_NAMESPACE, Controller
 from canary.sandbox.envoy.server import find_envoy
+from canary.sandbox.parts import Part, last_words
 from canary.sandbox.process import Child, fetch, free_port
 from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
 from canary.shipped import shipped
@@ -55,23 +57,6 @@ class Settings:
     policies: Path = field(default_factory=lambda: shipped("policies"))
     record: bool = False
     """Write down what became of each request (45 bytes each)."""
-
-
-class Part(Protocol):
-    """A process of the sandbox."""
-
-    @property
-    def pid(self) -> int: ...
-    @property
-    def is_running(self) -> bool: ...
-    def start(self) -> object: ...
-    def stop(self) -> None: ...
-    def log_tail(self, lines: int = 15) -> str: ...
-
-
-def last_words(name: str, part: Part) -> str:
-    """That a part ended, and the end of its log."""
-    return f"{name} of the sandbox ended; the end of its log:\n{part.log_tail()}"
 
 
 def _silent(_sentence: str) -> None:
@@ -229,6 +214,14 @@ class Sandbox:
         """What `kubectl annotate deployment` does; None removes one. Raises ClusterError."""
         body = {"metadata": {"annotations": dict(annotations)}}
         self.gateway.patch(DEPLOYMENT, example.NAMESPACE, deployment, body, patch_type="merge")
+
+    def release(self, version: str, behaviour: Mapping[str, str] = example.HEALTHY, policy: str = "demo") -> str:
+        """Deploy a version, wait until its pods serve, then annotate it; the Deployment's name."""
+        name = example.deployment_name(version)
+        self.apply(example.deployment(version, behaviour))
+        self.wait_available(name)
+        self.annotate(name, {POLICY_ANNOTATION: policy})
+        return name
 
     def delete_deployment(self, name: str) -> None:
         """Delete a Deployment with its pods; nothing when it is gone."""

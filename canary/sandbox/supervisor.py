@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from canary.errors import SandboxError
 from canary.sandbox import state
-from canary.sandbox.cluster import Sandbox, Say, Settings, last_words
+from canary.sandbox.cluster import Sandbox, Say, Settings
+from canary.sandbox.parts import last_words
 
 _LOOK_SECONDS = 0.5
 _RESTART_SECONDS = 2.0

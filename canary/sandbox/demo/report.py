@@ -15,7 +15,6 @@ from canary.sandbox.demo.releases import POLICY, RELEASES
 from canary.sandbox.demo.scenario import Ended, Result
 from canary.sandbox.demo.screen import STYLES
 
-
 _LEGEND = (
     "DETECTED, OFF: from the first bad response to the decision, to the last request. ERRORS: seen by callers. SLOW: "
     "over the policy's limit. EXPOSED: requests the version was given."
@@ -31,16 +30,17 @@ def failures(result: Result) -> list[str]:
             why = f": {ended.sentence}" if ended.sentence else ""
             found.append(f"{release.version} ended as {ended.outcome}, expected {release.expected}{why}")
         elif release.off_within_s is not None and (off is None or off > release.off_within_s):
-            took = (
-                "had no bad response" if off is None else f"lost its traffic {off:.1f} s after its first bad response"
+            kept = (
+                "had no bad response" if off is None else f"kept traffic for {off:.1f} s after its first bad response"
             )
-            found.append(f"{release.version} {took}, expected at most {release.off_within_s:g} s")
+            found.append(f"{release.version} {kept}, expected at most {release.off_within_s:g} s")
     tried = {ended.release.version for ended in result.ended}
     missing = [release.version for release in RELEASES if release.version not in tried]
     if missing:
         found.append(f"{', '.join(missing)} not tried, because of what came before")
     if result.lost:
-        found.append(f"{result.lost} requests lost on the way, expected 0")
+        plural = "" if result.lost == 1 else "s"
+        found.append(f"{result.lost} request{plural} lost on the way, expected 0")
     if not debug_header_came_first(result):
         found.append("no request with the debug header reached the canary before its first weight")
     return found

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import structlog
 
-from canary.cluster.kinds import CANARYROLLOUT
+from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT
 from canary.daemon.act import Actor, DecideAgain
 from canary.daemon.caches import Caches, Entry
 from canary.daemon.keys import Key, key_of_rollout
@@ -49,7 +49,7 @@ class Reconciler:
         Raises what the gateway raises; the caller backs off.
         """
         entries = self.starts.withdraw(key, self._entries(key))
-        active, superseded = active_of([entry.rollout for entry in entries])
+        active, superseded = active_of([entry.rollout for entry in entries], self._revisions(entries))
         again = [
             self._drive(entry, superseded, is_active=active is not None and entry.rollout.uid == active.uid)
             for entry in entries
@@ -67,6 +67,16 @@ class Reconciler:
             if key_of_rollout(self.router, self.caches, entry.rollout) == key
         ]
         return sorted(entries, key=lambda entry: age(entry.rollout))
+
+    def _revisions(self, entries: list[Entry]) -> dict[str, str]:
+        """The newest revision of each target, where it is known."""
+        found = {}
+        for namespace, target in {(entry.rollout.namespace, entry.rollout.spec.target) for entry in entries}:
+            deployment = self.caches.object(DEPLOYMENT, namespace, target)
+            revision = self.caches.revision(namespace, deployment) if deployment else None
+            if revision:
+                found[target] = revision
+        return found
 
     @staticmethod
     def _needs_a_look(entry: Entry) -> bool:
@@ -124,7 +134,7 @@ class Reconciler:
         ended = [entry for entry in entries if entry.rollout.status.phase.is_terminal and not entry.rollout.deleting]
         newest = {entry.rollout.spec.target: entry.rollout.name for entry in entries}
         spare = [entry for entry in ended if newest[entry.rollout.spec.target] != entry.rollout.name]
-        for entry in spare[: max(0, len(ended) - self.history_limit)]:
+        for entry in spare[: max(0, len(spare) - self.history_limit)]:
             rollout = entry.rollout
             try:
                 self.actor.gateway.delete(CANARYROLLOUT, rollout.namespace, rollout.name, uid=rollout.uid)

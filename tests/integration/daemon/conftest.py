@@ -36,6 +36,7 @@ from canary.daemon.run import Daemon
 from canary.daemon.settings import Settings
 from canary.errors import NotFound, TelemetryUnavailable
 from canary.model.rollout import Phase, Rollout
+from canary.model.verdict import Outcome
 from canary.telemetry.preflight import SourceFacts
 from canary.telemetry.queries import Workload
 from canary.telemetry.settings import SourceSettings
@@ -258,6 +259,15 @@ class Shop:
             shown = (status.phase.value, status.message, status.verdict) if status else "there is no rollout"
             raise AssertionError(f"{name} is not {phases} within {seconds:g} s: {shown}") from None
 
+    def until_judged(self, name: str) -> Rollout:
+        """The rollout, once its step has a verdict from settled tiles and no write of its own is due."""
+
+        def judged() -> Rollout | None:
+            found = self.rollout(name)
+            return found if found.status.verdict and found.status.verdict.outcome is Outcome.PASS else None
+
+        return until(judged, what=f"for a verdict on {name}")
+
     def ended(self, name: str) -> bool:
         """Whether a rollout is over, pruned ones included."""
         try:
@@ -358,6 +368,14 @@ class Running:
         for _ in range(number):
             last = self.daemon.pulse.last_tick
             until(lambda last=last: self.daemon.pulse.last_tick > last, what="for a tick")
+
+    @property
+    def own_namespace(self) -> str:
+        return self._settings.own_namespace
+
+    def wait_for_policy(self, name: str, first_weight: int) -> None:
+        """Return once the folder's policy is the one with this first weight."""
+        until(lambda: (found := self.daemon.folder.get(name)) and found.strategy.weights[0] == first_weight)
 
     def ask_the_source(self) -> None:
         """What happens once a minute: the preflight of the metrics source."""

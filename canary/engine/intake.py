@@ -129,9 +129,8 @@ def active_of(
     if not unfinished:
         return None, {}
     oldest, reasons = unfinished[0], {}
-    told = {entry.spec.target: revision for entry in unfinished if (revision := _revision_of(entry))} | (
-        revisions or {}
-    )
+    told = {entry.spec.target: _revision_of(entry) for entry in unfinished if _revision_of(entry)}
+    told.update(revisions or {})
     first_of: dict[tuple[str, str], Rollout] = {}
     for rollout in unfinished:
         target = rollout.spec.target

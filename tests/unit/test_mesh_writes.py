@@ -504,3 +504,15 @@ def test_the_last_manager_is_the_youngest_owner_of_the_atomic_route_list():
     assert ROUTER.last_manager(view(thing), route()) == ("kubectl-edit", "2026-01-02T00:00:00Z")
     assert last_manager(virtual_service(), "spec", "http") == ("", "")
     assert ROUTER.last_manager(view(), route()) == ("", "")
+
+
+@pytest.mark.parametrize("annotation", ["[" * 100_000, "{", '"text"', '{"payment": 7}', "null"])
+def test_a_hostile_annotation_never_stops_a_rollback(annotation):
+    hostile = virtual_service({"route": [to("v1", 50), to("v2", 50)]})
+    hostile["metadata"]["annotations"] = {ADDED: annotation, ROLLBACK: annotation}
+    given = view(hostile, rules=[rule("v1", "v2")])
+
+    write = ROUTER.shift(given, route(), 0, None, "back")
+
+    assert ROUTER.read(given, route()).mark == ""
+    assert ROUTER.read(apply(given, write), route()).weight == 0

@@ -122,7 +122,7 @@ def _annotation(thing: Object, key: str) -> Mapping[str, Any]:
     value = section(thing, "metadata", "annotations").get(key)
     try:
         document = json.loads(value) if isinstance(value, str) else {}
-    except ValueError:
+    except (ValueError, RecursionError):  # anybody who may annotate the object wrote it
         return {}
     return document if isinstance(document, Mapping) else {}
 

@@ -233,6 +233,10 @@ class Shop:
             CANARYROLLOUT, {"metadata": {"name": name}, "spec": {"target": target, "policyName": policy, **spec}}
         )
 
+    def patch_abort(self, name: str) -> None:
+        """`canary abort`."""
+        self.patch(CANARYROLLOUT, name, {"spec": {"abort": {"reason": "test", "actor": "me"}}})
+
     def rollouts(self) -> list[Rollout]:
         items, _ = self.gateway.list(CANARYROLLOUT, self.namespace)
         return sorted((Rollout.parse(item) for item in items), key=lambda one: (one.created, one.name))
@@ -263,8 +267,9 @@ class Shop:
         """The rollout, once its step has a verdict from settled tiles and no write of its own is due."""
 
         def judged() -> Rollout | None:
-            found = self.rollout(name)
-            return found if found.status.verdict and found.status.verdict.outcome is Outcome.PASS else None
+            found = next((one for one in self.rollouts() if one.name == name), None)
+            verdict = found.status.verdict if found else None
+            return found if verdict and verdict.outcome is Outcome.PASS else None
 
         return until(judged, what=f"for a verdict on {name}")
 

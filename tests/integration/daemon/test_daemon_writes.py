@@ -132,7 +132,7 @@ def test_a_rollback_moves_the_traffic_before_it_says_so(
     patch, sent = controller.daemon.gateway.patch, []
 
     def noted(kind: Any, namespace: Any, name: Any, body: Any, **more: Any) -> Any:
-        sent.append(kind.kind if kind is VIRTUALSERVICE else body.get("status", {}).get("phase"))
+        sent.append(body.get("status", {}).get("phase") if kind is CANARYROLLOUT else kind.kind)
         return patch(kind, namespace, name, body, **more)
 
     monkeypatch.setattr(controller.daemon.gateway, "patch", noted)

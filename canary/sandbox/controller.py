@@ -49,6 +49,11 @@ class Controller:
     def is_running(self) -> bool:
         return self._child.is_running
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of the last start; None while it runs."""
+        return self._child.exit_code
+
     def start(self) -> None:
         """Start and wait until it is ready. Raises SandboxError with the end of its log."""
         self._child.start()

@@ -34,14 +34,17 @@ def first_tile_end(status: RolloutStatus, tile_s: float) -> float | None:
     begun = first_traffic(status)
     if begun is None:
         return None
-    milliseconds, step = round((begun + margin_s(tile_s)) * 1000), round(tile_s * 1000)
-    return (-(-milliseconds // step) * step + step) / 1000
+    earliest, tile = _microseconds(begun + margin_s(tile_s)), _microseconds(tile_s)
+    return (-(-earliest // tile) * tile + tile) / 1e6
 
 
 def change_at(changes: Sequence[WeightChange], start: float, end: float) -> WeightChange | None:
     """The step whose weight was on the route during the whole of a tile, None when it changed in it."""
     for index, change in enumerate(changes):
-        if change.reached is None or change.reached.timestamp() + margin_s(end - start) > start:
+        if change.reached is None:
+            continue
+        known = change.reached.timestamp() + margin_s(end - start)
+        if _microseconds(known) > _microseconds(start):
             continue
         later = changes[index + 1].asked.timestamp() if index + 1 < len(changes) else None
         if later is None or end <= later:
@@ -66,3 +69,8 @@ def window(
         stable=stable,
         warm=start >= begun + policy.analysis.warmup.total_seconds(),
     )
+
+
+def _microseconds(seconds: float) -> int:
+    """Times are recorded to the microsecond; as whole ones they compare and divide exactly."""
+    return round(seconds * 1e6)

@@ -23,6 +23,9 @@ from canary.telemetry.tiles import TileBatch, arm_counts
 CATCH_UP_TILES = 20
 """Who is further behind than this (a restart, an outage) gets a query of his own, so that the batch stays short."""
 
+LATE_TICKS, LATE_S = 2, 5.0
+"""A tick that is later than this is no tick any more: what it fed is judged by its age."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -60,6 +63,8 @@ class _Track:
     judge: Judge
     source: SourceState
     next_end: float
+    fed_at: float = 0.0
+    """When the source was last asked for this rollout's tiles (Unix seconds)."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     aborted: Verdict | None = None
     share: ShareWatch = field(default_factory=ShareWatch)
@@ -71,6 +76,8 @@ class Evidence:
     def __init__(self, source: PrometheusSource) -> None:
         self._source = source
         self._tracks: dict[str, _Track] = {}
+        self.tick_s = 1.0
+        """Time between two ticks in seconds, as it is now."""
 
     def verdict(self, case: Case, now: float) -> Verdict | None:
         """The verdict as of `now` (Unix seconds), None before anything was asked about this rollout."""
@@ -78,7 +85,10 @@ class Evidence:
         if track is None:
             return None
         with track.lock:
-            return track.aborted or track.judge.verdict(now, track.source, case.judged_step)
+            # Fresh is what was fresh when it was asked for: between two ticks every tile grows older by itself.
+            is_ticking = now - track.fed_at <= LATE_TICKS * self.tick_s + LATE_S
+            at = min(now, track.fed_at) if is_ticking else now
+            return track.aborted or track.judge.verdict(at, track.source, case.judged_step)
 
     def share(self, case: Case) -> tuple[int | None, str]:
         """The canary's observed integer percent in its present step, and what is wrong with it ("" for nothing)."""
@@ -185,6 +195,7 @@ class Evidence:
             return str(error)
         for case, track in pairs:
             with track.lock:
+                track.fed_at = now
                 _absorb(case, track, batch, last_end, now)
         return ""
 

@@ -59,6 +59,7 @@ class Pulse:
             self.metrics.source_failures.inc()
             self.evidence.source_failed(cases, self.source.problem)
         elif cases:
+            self.evidence.tick_s = self.source.tick_s
             problem = self.evidence.tick(cases, now, self.source.settle_s)
             if problem:
                 self.metrics.source_failures.inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,8 +49,12 @@ class HealthServer:
                 """Probes every few seconds are not news."""
 
         host, port = parse_address(listen)
+
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = Server((host, port), Handler)
         except OSError as error:
             raise InputError(f"--listen {listen}: {error.strerror}; choose another address") from error
         self.port: int = self._server.server_address[1]
@@ -59,6 +64,7 @@ class HealthServer:
         self._thread.start()
 
     def stop(self) -> None:
-        self._server.shutdown()
+        if self._thread.is_alive():
+            self._server.shutdown()  # waits for a loop that must have begun
+            self._thread.join(2)
         self._server.server_close()
-        self._thread.join(2)

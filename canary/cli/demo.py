@@ -5,6 +5,7 @@ Exit 0 only when every release ended as it must, no request was lost, and the to
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import time
@@ -48,31 +49,27 @@ def demo(
     from canary.sandbox.cluster import Sandbox, Settings
     from canary.sandbox.demo import report
     from canary.sandbox.ending import Told, ends_on_signals
+    from canary.sandbox.supervisor import claimed
 
     parent = Path(tempfile.gettempdir())
     with ends_on_signals():
         try:
             state.sweep(parent, _PREFIX)  # what a demo that was killed left
             directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            try:
-                state.claim(directory)
-                with Sandbox(
-                    directory, Settings(rate=rate, record=True, controller_options=("--log-format", "console"))
-                ).start(_tell) as sandbox:
-                    state.record(directory, sandbox.pids, is_ready=True)
-                    result = _play(sandbox)
-                    if output is Form.JSON:
-                        sys.stdout.write(as_json(report.document(result)))
-                    else:
-                        report.print_table(result, console(sys.stdout))
-                    sys.stdout.flush()
-                    failures = report.failures(result)
-                    if failures:
-                        _show_log(sandbox)
-                    if keep:
-                        _stay(sandbox)
-            finally:
-                state.remove(directory)
+            settings = Settings(rate=rate, record=True, controller_options=("--log-format", "console"))
+            with claimed(directory), Sandbox(directory, settings).start(_tell) as sandbox:
+                state.record(directory, sandbox.pids, is_ready=True)
+                result = _play(sandbox)
+                if output is Form.JSON:
+                    sys.stdout.write(as_json(report.document(result)))
+                else:
+                    report.print_table(result, console(sys.stdout))
+                sys.stdout.flush()
+                failures = report.failures(result)
+                if failures:
+                    _show_log(sandbox)
+                if keep:
+                    _stay(sandbox)
         except Told as told:
             complain("demo: ended early, nothing of it is left")
             raise typer.Exit(told.exit_code) from None
@@ -108,7 +105,10 @@ def _show_log(sandbox: Sandbox) -> None:
 
 def _stay(sandbox: Sandbox) -> None:
     """Until Ctrl-C; callers are sent again, so that there is something to look at."""
+    from canary.sandbox.ending import Told
+
     sandbox.callers.start()
     complain(f"demo: still up, until Ctrl-C: export KUBECONFIG={sandbox.kubeconfig}")
-    while True:
-        time.sleep(1.0)
+    with contextlib.suppress(Told):
+        while True:
+            time.sleep(1.0)

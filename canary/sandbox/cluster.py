@@ -105,8 +105,9 @@ class Sandbox:
             self.kubeconfig,
             self.prometheus.url,
             self.settings.policies.resolve(),
-            self.logs / "controller.log",
-            self.settings.controller_options,
+            log=self.logs / "controller.log",
+            options=self.settings.controller_options,
+            scratch=scratch,
         )
         record = self.directory / "load.txt" if self.settings.record else None
         self.callers = Callers(self.url, self.settings.rate, self.logs / "load.log", record)

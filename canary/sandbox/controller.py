@@ -19,9 +19,9 @@ class Controller:
     """`canary run` for all namespaces of a cluster. `kill` and `start` are a crash and a restart."""
 
     def __init__(
-        self, kubeconfig: Path, prometheus_url: str, policies: Path, log: Path, options: Sequence[str] = ()
+        self, kubeconfig: Path, prometheus_url: str, policies: Path, *, log: Path, options: Sequence[str], scratch: Path
     ) -> None:
-        """`options` are added to the command line, such as ("--tick", "500ms")."""
+        """`options` are added to the command line, such as ("--tick", "500ms"); `scratch` is for temporary files."""
         self.listen = f"127.0.0.1:{free_port()}"
         self.arguments = [
             "run",
@@ -34,7 +34,7 @@ class Controller:
         ]
         """What follows `canary`, without the address to listen on."""
         argv = [sys.executable, "-m", "canary.cli.app", *self.arguments, "--listen", self.listen]
-        self._child = Child("controller", argv, log=log)
+        self._child = Child("controller", argv, log=log, env={"TMPDIR": str(scratch)})
 
     @property
     def url(self) -> str:

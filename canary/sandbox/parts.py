@@ -19,4 +19,5 @@ class Part(Protocol):
 
 def last_words(name: str, part: Part) -> str:
     """That a part ended, and the end of its log."""
-    return f"{name} of the sandbox ended; the end of its log:\n{part.log_tail()}"
+    tail = part.log_tail()
+    return f"{name} of the sandbox ended; " + (f"the end of its log:\n{tail}" if tail else "its log is empty")

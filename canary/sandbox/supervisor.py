@@ -6,8 +6,10 @@ the cluster's state ends the sandbox when it dies, with its last words.
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,30 +23,41 @@ _RESTART_SECONDS = 2.0
 """Between the end of a part and its next start, as a cluster backs off."""
 
 
+@contextmanager
+def claimed(directory: Path, *, keep_logs: bool = False) -> Iterator[None]:
+    """The folder is this process's own within, and so are its temporary files; afterwards the folder is gone.
+
+    With `keep_logs` it stays when a part of a sandbox that was up has died. Raises SandboxError when it is not free.
+    """
+    state.claim(directory)
+    before = tempfile.tempdir
+    tempfile.tempdir = str(directory)  # the Kubernetes client writes certificates to files
+    stays = False
+    try:
+        yield
+    except SandboxError:
+        found = state.read(directory)
+        stays = keep_logs and found is not None and found.is_ready
+        raise
+    finally:
+        tempfile.tempdir = before
+        if not stays:
+            state.remove(directory)
+
+
 def keep_up(directory: Path, settings: Settings, say: Say, on_ready: Callable[[Sandbox], None]) -> NoReturn:
     """Run a sandbox in a folder until an exception ends it (see ending.py); `say` is told what happens.
 
     Raises SandboxError for a folder that is not free, and when a part dies that cannot be replaced; only then the
     folder stays, with the logs in it, until the next `up` or `down`.
     """
-    state.claim(directory)
-    is_ready = False
-    try:
-        with Sandbox(directory, settings).start(say) as sandbox:
-            state.record(directory, sandbox.pids, is_ready=True)
-            on_ready(sandbox)
-            is_ready = True
-            while True:
-                time.sleep(_LOOK_SECONDS)
-                if _look_after(sandbox, say):
-                    state.record(directory, sandbox.pids, is_ready=True)
-    except SandboxError:
-        if not is_ready:
-            state.remove(directory)
-        raise
-    except BaseException:
-        state.remove(directory)
-        raise
+    with claimed(directory, keep_logs=True), Sandbox(directory, settings).start(say) as sandbox:
+        state.record(directory, sandbox.pids, is_ready=True)
+        on_ready(sandbox)
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            if _look_after(sandbox, say):
+                state.record(directory, sandbox.pids, is_ready=True)
 
 
 def _look_after(sandbox: Sandbox, say: Say) -> bool:

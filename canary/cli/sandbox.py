@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
+_SAYS = "sandbox: "
+"""Before every line about its parts."""
 
 Directory = Annotated[
     Path | None,
@@ -112,7 +114,7 @@ def down(*, directory: Directory = None) -> None:
 
 def _tell(sentence: str) -> None:
     for line in sentence.splitlines():
-        complain(f"sandbox: {line}")
+        complain(_SAYS + line)
 
 
 def _directory(named: Path | None) -> Path:
@@ -127,12 +129,7 @@ def _up_in_background(directory: Path, options: list[str]) -> None:
     """Run `up` as a process of its own, wait until it is ready, and pass on what it printed."""
     from canary.sandbox import state
 
-    running = state.read(directory)
-    if running is not None and running.supervisor.is_alive:
-        raise SandboxError(state.running_already(directory, running))
-    if running is not None:
-        state.end(directory)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state.free(directory)
     log = directory / state.SUPERVISOR_LOG
     command = [sys.executable, "-m", "canary.cli.app", "sandbox", "up", "--dir", str(directory), *options]
     with log.open("wb") as output:
@@ -151,10 +148,8 @@ def _up_in_background(directory: Path, options: list[str]) -> None:
                 reason = f"the sandbox was not up within {_START_SECONDS:g} s:\n{reading.read().strip()}"
                 stop_with_last_words(SandboxError(reason))
             time.sleep(_POLL_SECONDS)
-        while "sandbox down" not in (text := reading.read()):  # printed right after the state was written
-            reading.seek(0)
-            time.sleep(_POLL_SECONDS)
-    print(text)
+        lines = reading.read().splitlines()
+    print("\n".join(line for line in lines if not line.startswith(_SAYS)))
 
 
 def _greeting(sandbox: Sandbox, seconds: float) -> str:

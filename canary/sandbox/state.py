@@ -100,20 +100,28 @@ def _strange(directory: Path) -> str:
     return f"{directory / STATE_FILE} is not the state of a sandbox ({_FORMAT}): name another folder with --dir"
 
 
-def claim(directory: Path) -> None:
-    """Make the folder this process's own; what a crashed sandbox left in it is ended and removed first.
+def free(directory: Path) -> None:
+    """Make the folder, or free it of what a crashed sandbox left.
 
     Raises SandboxError naming the sandbox that runs there, or what else is in the folder.
     """
     before = read(directory)
     if before is not None:
         if before.supervisor.is_alive:
-            raise SandboxError(running_already(directory, before))
+            raise SandboxError(
+                f"a sandbox already runs in {directory} (pid {before.supervisor.pid}): end it with `canary sandbox "
+                f"down --dir {directory}`, or name another folder"
+            )
         end(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     strangers = sorted(entry.name for entry in directory.iterdir() if entry.name != SUPERVISOR_LOG)
     if strangers:
         raise SandboxError(f"{directory} holds other files ({', '.join(strangers[:3])}): name a folder of its own")
+
+
+def claim(directory: Path) -> None:
+    """Make the folder this process's own. Raises SandboxError when it cannot be freed, or another is faster."""
+    free(directory)
     state = State(Identity.of("canary sandbox", os.getpid()))
     temporary = _written(directory, state)
     try:
@@ -122,13 +130,6 @@ def claim(directory: Path) -> None:
         raise SandboxError(f"another sandbox just started in {directory}: name another folder") from None
     finally:
         temporary.unlink()
-
-
-def running_already(directory: Path, state: State) -> str:
-    return (
-        f"a sandbox already runs in {directory} (pid {state.supervisor.pid}): end it with `canary sandbox down`, "
-        "or name another folder with --dir"
-    )
 
 
 def record(directory: Path, pids: Mapping[str, int], *, is_ready: bool) -> None:

@@ -52,8 +52,8 @@ def keep_up(directory: Path, settings: Settings, say: Say, on_ready: Callable[[S
     folder stays, with the logs in it, until the next `up` or `down`.
     """
     with claimed(directory, keep_logs=True), Sandbox(directory, settings).start(say) as sandbox:
-        state.record(directory, sandbox.pids, is_ready=True)
         on_ready(sandbox)
+        state.record(directory, sandbox.pids, is_ready=True)
         while True:
             time.sleep(_LOOK_SECONDS)
             if _look_after(sandbox, say):

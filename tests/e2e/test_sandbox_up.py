@@ -76,9 +76,14 @@ class Up:
         return self.log.read_text()
 
     def wait_up(self) -> Up:
-        until(lambda: "ends it." in self.text or self.process.poll() is not None, "what to type next", 60)
+        until(lambda: self.is_ready or self.process.poll() is not None, "a sandbox that is up", 60)
         assert self.process.poll() is None, self.text
         return self
+
+    @property
+    def is_ready(self) -> bool:
+        found = state.read(self.directory)
+        return found is not None and found.is_ready and found.supervisor.pid == self.process.pid
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
@@ -107,9 +112,9 @@ def down(directory: Path) -> str:
     return ended.stdout
 
 
-def refused(directory: Path) -> subprocess.CompletedProcess[str]:
+def refused(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """An `up` that is not to come up."""
-    command = [*CANARY, "sandbox", "up", "--dir", str(directory), *QUIET]
+    command = [*CANARY, "sandbox", "up", "--dir", str(directory), *QUIET, *options]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
 
 
@@ -205,7 +210,8 @@ def test_up_takes_over_the_folder_of_a_crashed_one(up: Callable[..., Up]) -> Non
     assert probe(url_of(second.text), example.HOST).status == 200
 
 
-def test_a_folder_with_other_files_is_refused_and_not_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--foreground", "--detach"])
+def test_a_folder_with_other_files_is_refused_and_not_touched(tmp_path: Path, option: str) -> None:
     precious = tmp_path / "home" / "thesis.txt"
     precious.parent.mkdir()
     precious.write_text("years of work")
@@ -222,6 +228,7 @@ def test_a_folder_with_other_files_is_refused_and_not_touched(tmp_path: Path) ->
     assert "thesis.txt" in refused.stderr
     assert "there is none" in down(precious.parent)
     assert precious.read_text() == "years of work"
+    assert list(precious.parent.iterdir()) == [precious]
 
 
 def test_in_the_background_up_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
@@ -235,6 +242,7 @@ def test_in_the_background_up_returns_when_it_is_up_and_down_ends_it(tmp_path: P
             timeout=90,
         )
         assert detached.returncode == 0, detached.stderr
+        assert detached.stdout.startswith("The sandbox is up")
         assert probe(url_of(detached.stdout), example.HOST).version == "v1"
     finally:
         ended = down(directory)

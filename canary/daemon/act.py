@@ -18,7 +18,7 @@ from canary.engine.actions import Action, Announce, CleanUp, FreezePolicy, Prepa
 from canary.engine.observed import Observed
 from canary.errors import Ambiguous, Conflict, NotFound, PreconditionLost
 from canary.mesh.router import Router, Write
-from canary.model.rollout import FINALIZER
+from canary.model.rollout import FINALIZER, RolloutStatus
 from canary.model.route import Route
 
 log = structlog.get_logger(__name__)
@@ -79,6 +79,10 @@ class Actor:
                 if target is not None:
                     self.announce(target, action)
         return raw
+
+    def write_status(self, entry: Entry, status: RolloutStatus) -> None:
+        """Write a status outside of a decision. Raises DecideAgain after a lost precondition."""
+        self._on_rollout(entry.raw, lambda: self.status.write(entry.raw, status.document()))
 
     def announce(self, about: dict[str, Any], announce: Announce) -> None:
         """An Event; never a reason to fail."""

@@ -56,7 +56,10 @@ class Reconciler:
             if self._needs_a_look(entry)
         ]
         entries = self._entries(key)
-        again.append(self.starts.look(key, entries, self.now()))
+        try:
+            again.append(self.starts.look(key, entries, self.now()))
+        except DecideAgain:
+            again.append(0.0)  # an ended rollout was changed by somebody else
         self._prune(entries)
         return min((seconds for seconds in again if seconds is not None), default=None)
 

@@ -24,6 +24,7 @@ from canary.cluster.reflector import Change
 from canary.cluster.status import StatusWriter
 from canary.daemon.act import Actor
 from canary.daemon.caches import Caches, Object
+from canary.daemon.carriers import Carriers
 from canary.daemon.evidence import Evidence
 from canary.daemon.gauges import read_when_scraped
 from canary.daemon.health import HealthServer
@@ -91,7 +92,7 @@ class Daemon:
             router=self.router,
             observer=observer,
             actor=actor,
-            starts=Starts(self.caches, self.router, actor, grace),
+            starts=Starts(self.caches, self.router, actor, Carriers(self.caches, self.router, actor), grace),
             metrics=self.metrics,
             now=lambda: datetime.now(UTC),
             history_limit=settings.history_limit,

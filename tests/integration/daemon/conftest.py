@@ -298,6 +298,9 @@ class Shop:
         items, _ = self.gateway.list(EVENT, self.namespace)
         return [(item["reason"], item["message"]) for item in items if item["involvedObject"]["name"] == about]
 
+    def is_stalled(self, name: str) -> bool:
+        return any(one.type == "Stalled" and one.status == "True" for one in self.rollout(name).status.conditions)
+
     def event(self, about: str, reason: str) -> str:
         """The message of an Event, which must come."""
         return until(

@@ -128,10 +128,18 @@ def test_a_new_template_on_the_deployment_that_carries_the_traffic_is_kubernetes
     assert shop.written() == mesh
 
 
-def test_the_original_file_applied_again_after_a_promotion_is_noticed(released: Any, controller: Any) -> None:
+@pytest.mark.parametrize("by", ["annotation", "kubectl create"])
+def test_the_original_file_applied_again_after_a_promotion_is_noticed_until_it_is_mended(
+    released: Any, controller: Any, wait: Callable[..., Any], by: str
+) -> None:
     original = released.get(VIRTUALSERVICE)["spec"]
-    released.release("v2")
+    if by == "annotation":
+        released.release("v2")
+    else:
+        released.deploy("v2")
+        released.start(ATTEMPT, "payment-v2")
     released.reaches(ATTEMPT, Phase.SUCCEEDED)
+    promoted = released.get(VIRTUALSERVICE)["spec"]
 
     released.patch(VIRTUALSERVICE, "payment", {"spec": {"http": original["http"]}})
 
@@ -140,6 +148,10 @@ def test_the_original_file_applied_again_after_a_promotion_is_noticed(released: 
     assert "payment-v1 again" in message
     assert [one.name for one in released.rollouts()] == [ATTEMPT]
     assert released.weights() == {"v1": 100}
+    undone = released.stalled(ATTEMPT, "PromotionUndone")
+    assert undone.status.phase is Phase.SUCCEEDED
+    released.patch(VIRTUALSERVICE, "payment", {"spec": {"http": promoted["http"]}})
+    wait(lambda: not released.is_stalled(ATTEMPT), what="for the condition to be taken back")
 
 
 @pytest.mark.parametrize("order", [("mesh", "v1", "v2"), ("v1", "v2", "mesh"), ("v1", "mesh", "v2")])

@@ -73,11 +73,11 @@ POLICIES: dict[str, dict[str, Any]] = {
             "weights": [10, 25, 50, 75, 100],
         }
     ),
-    "quick-p99": _quick(analysis={"p99": {"max": "100ms"}}),
+    "quick-p99": _quick({"weights": [50, 100]}, {"p99": {"max": "100ms"}}),
     "with-pause": _quick({"weights": [25, 50, 100], "hold": ["3s", "60s", "3s"], "pauseAt": [25]}),
     "long-steps": _quick({"hold": "60s"}),
     "slow-first": _quick({"weights": [25, 100], "hold": ["18s", "3s"]}),
-    "impatient": _quick({"weights": [25, 100], "hold": "5s"}, {"maxWait": "5s"}),
+    "impatient": _quick({"weights": [25, 100], "hold": "5s"}, {"maxWait": "10s"}),
 }
 
 
@@ -335,7 +335,7 @@ def _module_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def stage(_module_stage: Stage, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(_module_stage: Stage) -> Iterator[Stage]:
     """The file's sandbox with one healthy stable version and nothing under way."""
     _module_stage.begin()
     yield _module_stage

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 OUTAGE_S = 60.0
-"""Six times as long as the policy's hold and maxWait together, after which it would have paused for a person."""
+"""Four times the policy's hold and maxWait together, after which a step without a verdict pauses for a person."""
 
 
 def test_prometheus_outage_holds_the_step_and_never_rolls_back(stage: Stage) -> None:

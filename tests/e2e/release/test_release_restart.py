@@ -76,8 +76,8 @@ def test_killed_in_the_middle_of_a_rollback_it_still_ends_rolled_back(stage: Sta
 
 
 def test_told_to_end_it_drains_and_its_successor_goes_on_at_once(stage: Stage) -> None:
-    version = stage.release(policy="slow-first")
-    stage.wait_weight(version, 25)
+    version = stage.release(policy="two-steps")
+    stage.wait_weight(version, 50)
 
     begun = time.monotonic()
     stage.sandbox.controller.stop()
@@ -99,5 +99,5 @@ def test_told_to_end_it_drains_and_its_successor_goes_on_at_once(stage: Stage) -
     assert "no controller lives" in nobody.stdout + nobody.stderr
     assert pause.returncode == 8, "the wish is stored, and said to wait"
     assert heard_after < DURATION_SECONDS - 2.0, "the Lease was given back, and not waited for"
-    assert stage.weights_of(version) == [25, 100]
+    assert stage.weights_of(version) == [50, 100]
     assert stage.seen_requests().lost == 0

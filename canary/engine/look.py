@@ -132,6 +132,12 @@ class Look:
         return self.is_pinned and not self.observed.stable_revision
 
     @property
+    def is_past_return(self) -> bool:
+        """The clean-up after the promotion took stable off the route: a write that moves traffic is impossible now."""
+        route = self.observed.route
+        return self.is_active and route is not None and route.without_stable
+
+    @property
     def wants_header(self) -> bool:
         """Whether our header route belongs on the route in this step."""
         if self.phase is Phase.ROLLING_BACK:

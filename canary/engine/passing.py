@@ -89,4 +89,11 @@ def bake(look: Look) -> str | None:
 
 
 def finish(look: Look) -> str | None:
-    return may_leave(look) if look.step > look.strategy.last_step and look.observed.is_clean else None
+    return may_end(look) if look.observed.is_clean else None
+
+
+def may_end(look: Look) -> str | None:
+    """Why the bake is over. Once the clean-up has begun it is, whatever is seen or wished since."""
+    if look.is_past_return:
+        return "promoted: the older version is off the route"
+    return may_leave(look) if look.step > look.strategy.last_step else None

@@ -73,7 +73,7 @@ def _unclean(look: Look) -> str | None:
     if look.phase is Phase.ROLLING_BACK:
         has_drained = look.status.resumed_at is not None and look.now - look.status.resumed_at >= DRAIN_GRACE
         return "what was added for the canary is no longer used" if has_drained else None
-    return passing.may_leave(look) if look.step > look.strategy.last_step else None
+    return passing.may_end(look)
 
 
 def _clock_stop(look: Look) -> str | None:

@@ -24,11 +24,17 @@ EVIDENCE_EVERY = timedelta(seconds=60)
 WEIGHT_CHANGES_LIMIT = 40
 
 
+_MOVES_TRAFFIC = frozenset({Effect.ROLL_BACK, Effect.SHIFT, Effect.DRIFT})
+
+
 def recognise(look: Look) -> tuple[Case, Effect] | None:
-    """The first signal that holds and has a rule in this phase, as a case, and what is to be done about it."""
+    """The first signal that holds and has a rule in this phase, as a case, and what is to be done about it.
+
+    A promotion that was cleaned up after cannot go back: whatever would, it ends as the promotion it is.
+    """
     for signal, holds in SIGNALS.items():
         rule = TABLE.get((look.phase, signal))
-        if rule is None:
+        if rule is None or (look.is_past_return and rule.effect in _MOVES_TRAFFIC):
             continue
         why = holds(look)
         if why is not None:

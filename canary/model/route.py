@@ -40,6 +40,7 @@ class RouteState:
     `weight` is the canary's integer percent of what does not go to foreign destinations; `header` whether our header
     route is there; `header_subset` where it points; `resource_version` what a write decided on this must pin;
     `mark` is the annotation a rollback leaves in the very write that moved the traffic (see `Router.shift`).
+    `without_stable`: stable's destination is no longer there, the clean-up after a promotion took it out.
     """
 
     weight: int
@@ -47,6 +48,7 @@ class RouteState:
     resource_version: str
     foreign_weight: int = 0
     mark: str = ""
+    without_stable: bool = False
 
     def says(self, weight: int) -> bool:
         """Whether the route is as a shift to `weight` would leave it.

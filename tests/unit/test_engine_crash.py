@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from canary.engine.actions import WriteStatus
-from canary.model.rollout import Phase, PromoteWish, Wish
-from canary.model.verdict import Outcome, Reason
+from canary.model.rollout import Phase, PromoteWish, RolloutSpec, Wish
+from canary.model.verdict import Outcome, Reason, Verdict
 
 Make = Callable[..., Any]
 TOLD_S = 200
@@ -172,3 +172,30 @@ def test_intent_is_written_once_for_every_step(world: Make) -> None:
         if isinstance(action, WriteStatus) and action.status.step
     ]
     assert steps == sorted(steps), "no step is repeated"
+
+
+TURNS = {
+    "aborted": {"spec": RolloutSpec(target="payment-v2", policy_name="quick", abort=Wish(reason="too late"))},
+    "deleted": {"deleting": True},
+    "superseded": {"superseded_by": "CanaryRollout payment-v3-v3hash-1"},
+    "failing": {"verdict": Verdict(Outcome.FAIL, Reason.ERROR_RATE, "5 % of requests fail.")},
+    "blind": {"source_problem": "Prometheus does not answer"},
+    "stable is gone": {"stable_revision": ""},
+}
+
+
+@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
+def test_killed_after_the_clean_up_of_a_promotion_it_is_promoted_whatever_has_happened_since(
+    world: Make, turn: dict[str, Any]
+) -> None:
+    release = world().run_to(Phase.PROMOTING)
+    release.route = replace(release.route, without_stable=True)
+    walked = list(release.walked)
+
+    for name, value in turn.items():
+        setattr(release, name, value)
+    release.settle()
+
+    assert release.phase is Phase.SUCCEEDED
+    assert release.walked == walked, "there is nothing to go back to"
+    assert not release.finalizer

@@ -288,7 +288,8 @@ def test_after_a_promotion_the_canary_may_be_alone_on_the_route():
     alone = view(virtual_service({"name": "primary", "route": [to("v2", 100)]}))
     nobody = view(virtual_service({"name": "primary", "route": [to("v3", 100)]}))
 
-    assert ROUTER.read(alone, route(http_name="primary"), promoted=True).weight == 100
+    state = ROUTER.read(alone, route(http_name="primary"), promoted=True)
+    assert (state.weight, state.without_stable) == (100, True)
     for given, promoted in ((alone, False), (nobody, True)):
         with pytest.raises(FindingError, match="put it back"):
             ROUTER.read(given, route(http_name="primary"), promoted=promoted)

@@ -48,6 +48,7 @@ def state_of(http: HttpRoute, route: Route, *, promoted: bool = False) -> RouteS
         resource_version=version_of(http.virtual_service),
         foreign_weight=round((1 - own) * 100),
         mark=rollback_marks(http.virtual_service).get(route.service, ""),
+        without_stable=stable is None,
     )
 
 

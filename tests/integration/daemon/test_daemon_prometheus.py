@@ -21,7 +21,7 @@ BOUNDS = ("500", "1000", "+Inf")
 
 
 class Mesh(ThreadingHTTPServer):
-    """Counters of v1 and v2 of a namespace: both get PER_SECOND requests, v2 fails from `fails_since` on."""
+    """Counters of v1 and v2 of a namespace: each gets PER_SECOND requests, and v2 fails from `fails_since` on."""
 
     daemon_threads = True
     PER_SECOND = 200
@@ -49,8 +49,8 @@ class Mesh(ThreadingHTTPServer):
             yield "something_else 1"
             return
         now = time.time()
-        failed = max(0, int((now - self.fails_since) * self.PER_SECOND))
         total = int((now - self._begun) * self.PER_SECOND)
+        failed = total - int((min(now, self.fails_since) - self._begun) * self.PER_SECOND)
         for version, errors in (("v1", 0), ("v2", failed)):
             workload = f'destination_workload="payment-{version}"'
             arm = f'reporter="source",destination_workload_namespace="{self.namespace}",{workload}'

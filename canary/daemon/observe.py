@@ -30,7 +30,7 @@ def kept_subsets(route: Route, *, promoted: bool) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Makes `Observed`s. Reads the API server only for a frozen policy's first use, and for who caused a drift."""
+    """Makes `Observed`s. Reads the API server only for a policy's first use, and for who caused a drift."""
 
     gateway: Gateway
     caches: Caches
@@ -108,6 +108,13 @@ class Observer:
             raise FindingError(
                 "StableMissing",
                 f"Deployment {rollout.namespace}/{route.stable.deployment} (stable) has no ReplicaSet yet",
+            )
+        forgery = self.frozen.forgery(policy)
+        if forgery:
+            raise FindingError(
+                "PolicyForged",
+                f"ConfigMap {forgery} is not the policy {policy.name} that its name stands for; delete it, and it is "
+                "made again",
             )
         return Resolved(
             service=service,

@@ -132,6 +132,16 @@ class FrozenPolicies:
                 raise
         self._known[policy.digest] = policy
 
+    def forgery(self, policy: Policy) -> str:
+        """The ConfigMap that has this policy's name and is something else; "" when there is none."""
+        if policy.digest in self._known:
+            return ""
+        try:
+            self._gateway.get(CONFIGMAP, self._namespace, _name(policy.digest))
+        except NotFound:
+            return ""
+        return "" if self.get(policy.digest) else f"{self._namespace}/{_name(policy.digest)}"
+
     def get(self, digest: str) -> Policy | None:
         """The copy with this digest; None when it is gone or is not what its name says."""
         if digest in self._known:

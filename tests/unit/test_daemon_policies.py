@@ -167,6 +167,7 @@ def test_freezing_it_again_from_another_process_is_the_same_copy(gold: Policy) -
     maps = ConfigMaps()
 
     for _ in range(2):
+        assert frozen_in(maps).forgery(gold) == ""
         frozen_in(maps).freeze(gold)
 
     assert len(maps.stored) == 1
@@ -199,6 +200,7 @@ def test_a_copy_that_was_exchanged_is_no_policy_and_no_place_to_freeze(gold: Pol
     maps.stored[f"own/canary-policy-{gold.digest}"]["data"] = {"policy.json": other.canonical_json}
 
     assert frozen_in(maps).get(gold.digest) is None
+    assert frozen_in(maps).forgery(gold) == f"own/canary-policy-{gold.digest}"
     with pytest.raises(Conflict):
         frozen_in(maps).freeze(gold)
 

@@ -32,6 +32,7 @@ from canary.cluster.kinds import (
     Kind,
 )
 from canary.daemon import windows
+from canary.daemon.pulse import FACTS
 from canary.daemon.run import Daemon
 from canary.daemon.settings import Settings
 from canary.errors import NotFound, TelemetryUnavailable
@@ -386,8 +387,12 @@ class Running:
         until(lambda: (found := self.daemon.folder.get(name)) and found.strategy.weights[0] == first_weight)
 
     def ask_the_source(self) -> None:
-        """What happens once a minute: the preflight of the metrics source."""
+        """The preflight of the metrics source, as it is made once a minute."""
         self.daemon.source.refresh()
+
+    def minute_passes(self) -> None:
+        """What is done once a minute: the preflight, and a look at every rollout that has not ended."""
+        self.daemon.pulses.add(FACTS)
 
     def stop(self) -> None:
         self.daemon.stop()

@@ -213,6 +213,22 @@ def test_a_frozen_policy_that_is_not_what_its_name_says_ends_the_rollout_with_th
     assert released.weights() == {"v1": 100}
 
 
+def test_a_forged_copy_of_a_policy_is_named_before_anything_begins(released: Any, controller: Any) -> None:
+    before = released.written()
+    name = f"canary-policy-{controller.daemon.folder.get('quick').digest}"
+    forged = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"policy.json": "{}"}}
+    released.gateway.create(CONFIGMAP, controller.own_namespace, forged)
+    released.release("v2")
+
+    stuck = released.stalled(ATTEMPT, "PolicyForged")
+
+    assert f"{controller.own_namespace}/{name}" in stuck.status.message
+    assert released.written() == before
+    released.gateway.delete(CONFIGMAP, controller.own_namespace, name)
+    controller.minute_passes()
+    released.reaches(ATTEMPT, Phase.SUCCEEDED)
+
+
 def test_the_finalizer_is_there_for_as_long_as_traffic_may_be_moved(
     released: Any, controller: Any, wait: Callable[..., Any]
 ) -> None:

@@ -8,11 +8,11 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from canary.cluster.events import EventRecorder
 from canary.cluster.gateway import Gateway
@@ -35,6 +35,7 @@ from canary.daemon.observe import Observer
 from canary.daemon.policies import FrozenPolicies, PolicyFolder
 from canary.daemon.pulse import ABORT, FACTS, TICK, Pulse
 from canary.daemon.reconcile import Reconciler
+from canary.daemon.schedule import schedule
 from canary.daemon.settings import Settings
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.starts import Starts
@@ -98,7 +99,10 @@ class Daemon:
             history_limit=settings.history_limit,
         )
         self.pulse = Pulse(self.caches, self.router, frozen, evidence, self.source, self.work, self.metrics)
-        self.scheduler = self._scheduler()
+        self.metrics.abort_period.set(settings.abort_period_s)
+        self.scheduler = schedule(
+            self._jobs(), lambda job, why: self.metrics.missed_jobs.labels(job=job, why=why).inc()
+        )
         self.health = HealthServer(
             settings.listen, alive=self.not_alive, ready=self.not_ready, registry=self.metrics.registry
         )
@@ -179,24 +183,14 @@ class Daemon:
                 "--own-namespace; the controller keeps its Lease and its frozen policies there"
             ) from None
 
-    def _scheduler(self) -> BackgroundScheduler:
-        """Jobs only put keys into queues; what a run does, and how late, is the queues' business."""
-        scheduler = BackgroundScheduler(
-            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 5}
-        )
-        tick_s = self.source.tick_s
-        scheduler.add_job(self.pulses.add, "interval", [TICK], seconds=tick_s, id=TICK)
-        scheduler.add_job(self.pulses.add, "interval", [ABORT], seconds=self.settings.abort_period_s, id=ABORT)
-        scheduler.add_job(self.pulses.add, "interval", [FACTS], seconds=FACTS_S, id=FACTS)
-        scheduler.add_job(self._enqueue_everything, "interval", seconds=RESYNC_S, id="resync")
-        scheduler.add_job(self._reload_policies, "interval", seconds=POLICIES_S, id="policies")
-        scheduler.add_listener(self._on_job, EVENT_JOB_MISSED | EVENT_JOB_ERROR | EVENT_JOB_MAX_INSTANCES)
-        self.metrics.abort_period.set(self.settings.abort_period_s)
-        return scheduler
-
-    def _on_job(self, event: JobEvent) -> None:
-        why = {EVENT_JOB_MISSED: "missed", EVENT_JOB_ERROR: "error"}.get(event.code, "max_instances")
-        self.metrics.missed_jobs.labels(job=event.job_id, why=why).inc()
+    def _jobs(self) -> dict[str, tuple[float, Callable[[], None]]]:
+        return {
+            TICK: (self.source.tick_s, partial(self.pulses.add, TICK)),
+            ABORT: (self.settings.abort_period_s, partial(self.pulses.add, ABORT)),
+            FACTS: (FACTS_S, partial(self.pulses.add, FACTS)),
+            "resync": (RESYNC_S, self._enqueue_everything),
+            "policies": (POLICIES_S, self._reload_policies),
+        }
 
     def _reload_policies(self) -> None:
         try:

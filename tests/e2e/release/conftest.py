@@ -36,49 +36,7 @@ RATE = 300.0
 CANARY = str(Path(sys.executable).with_name("canary"))
 SETTLE_S = 60.0
 """How long a story may take to put its leftovers away."""
-
-# A P99 limit far above what a busy machine adds by itself; the story of the slow release has a policy of its own.
-QUICK: dict[str, Any] = {
-    "strategy": {"weights": [10, 50, 100], "hold": "3s"},
-    "analysis": {
-        "warmup": "1s",
-        "minRequests": 100,
-        "errorRate": {"max": "1%"},
-        "p99": {"max": "1s"},
-        "maxWait": "60s",
-    },
-    "outlierDetection": {
-        "consecutive5xxErrors": 5,
-        "interval": "2s",
-        "baseEjectionTime": "30s",
-        "maxEjectionPercent": 100,
-    },
-}
-
-
-def _quick(strategy: dict[str, Any] | None = None, analysis: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        **QUICK,
-        "strategy": QUICK["strategy"] | (strategy or {}),
-        "analysis": QUICK["analysis"] | (analysis or {}),
-    }
-
-
-POLICIES: dict[str, dict[str, Any]] = {
-    "quick": QUICK,
-    "two-steps": _quick({"weights": [50, 100]}),
-    "whole-way": _quick(
-        {
-            "match": {"headers": {"x-debug-user": {"exact": "true"}}, "hold": "3s"},
-            "weights": [10, 25, 50, 75, 100],
-        }
-    ),
-    "quick-p99": _quick({"weights": [50, 100]}, {"p99": {"max": "100ms"}}),
-    "with-pause": _quick({"weights": [25, 50, 100], "hold": ["3s", "60s", "3s"], "pauseAt": [25]}),
-    "long-steps": _quick({"hold": "60s"}),
-    "slow-first": _quick({"weights": [25, 100], "hold": ["18s", "3s"]}),
-    "impatient": _quick({"weights": [25, 100], "hold": "5s"}, {"maxWait": "10s"}),
-}
+POLICIES = Path(__file__).with_name("policies.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +50,9 @@ class RouteSeen:
 
 
 def _route(document: dict[str, Any]) -> RouteSeen:
-    http = document["spec"]["http"]
-    primary = next(route for route in http if route.get("name") == "primary")
-    headed = [route for route in http if "x-debug-user" in json.dumps(route.get("match", []))]
+    routes = document["spec"]["http"]
+    primary = next(route for route in routes if route.get("name") == "primary")
+    headed = [route for route in routes if "x-debug-user" in json.dumps(route.get("match", []))]
     return RouteSeen(
         time.time(),
         {entry["destination"]["subset"]: entry.get("weight", 100) for entry in primary["route"]},
@@ -249,11 +207,9 @@ class Stage:
     def virtual_service(self) -> dict[str, Any]:
         return self.sandbox.gateway.get(VIRTUALSERVICE, example.NAMESPACE, example.SERVICE)
 
-    def destination_rule(self) -> dict[str, Any]:
-        return self.sandbox.gateway.get(DESTINATIONRULE, example.NAMESPACE, example.SERVICE)
-
     def subsets(self) -> set[str]:
-        return {subset["name"] for subset in self.destination_rule()["spec"]["subsets"]}
+        rule = self.sandbox.gateway.get(DESTINATIONRULE, example.NAMESPACE, example.SERVICE)
+        return {subset["name"] for subset in rule["spec"]["subsets"]}
 
     @property
     def stable(self) -> str:
@@ -303,7 +259,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float) -> No
 def _module_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     policies = tmp_path_factory.mktemp("policies")
     shutil.copy(shipped("policies") / "demo.yaml", policies)
-    for name, policy in POLICIES.items():
+    for name, policy in yaml.safe_load(POLICIES.read_text()).items():
         (policies / f"{name}.yaml").write_text(yaml.safe_dump({"name": name} | policy))
     # a tick of its own: until the source has told its scrape interval, the automatic one is a quarter of a minute
     settings = Settings(rate=RATE, record=True, policies=policies, controller_options=("--tick", "1s"))

@@ -87,18 +87,30 @@ class Observer:
             if error.reason == "AlreadyStable":
                 # nothing to release: it is what the release would lead to
                 superseded_by = superseded_by or f"the route: {error}"
-            candidates = f" (found: {', '.join(error.candidates)})" if error.candidates else ""
-            finding = Finding(error.reason, f"{error}{candidates}")
+            finding = _finding(error)
         if not revision and finding is None:
             return Observed(rollout, superseded_by=superseded_by)  # its ReplicaSet is being made: look again then
         return Observed(rollout, resolved=found, finding=finding, target_revision=revision, superseded_by=superseded_by)
 
-    def _resolve(self, rollout: Rollout, view: MeshView, target: Any) -> Resolved:
+    def flaw(self, rollout: Rollout) -> Finding | None:
+        """What is wrong with the request itself, whoever else is on the route; None when nothing is."""
+        view = self.caches.view(rollout.namespace)
+        try:
+            self._asked(rollout, view, named(view.deployments, rollout.spec.target))
+        except FindingError as error:
+            return _finding(error)
+        return None
+
+    def _asked(self, rollout: Rollout, view: MeshView, target: Any) -> tuple[Policy, str]:
+        """The policy and the Service that a rollout asks for."""
         spec = rollout.spec
         if target is None:
             raise FindingError("TargetMissing", f"Deployment {rollout.namespace}/{spec.target} does not exist")
-        policy = self._policy(spec.policy_name)
-        service = self.router.service_of(view, target, spec.service or "")
+        return self._policy(spec.policy_name), self.router.service_of(view, target, spec.service or "")
+
+    def _resolve(self, rollout: Rollout, view: MeshView, target: Any) -> Resolved:
+        spec = rollout.spec
+        policy, service = self._asked(rollout, view, target)
         request = Request(spec.target, service, spec.virtual_service or "", spec.route or "")
         route = self.router.resolve(view, request)
         self.router.read(view, route)
@@ -207,6 +219,11 @@ class Observer:
             MeshView(view.namespace, [live], view.destination_rules, view.services, view.deployments), route
         )
         return f"{name} at {at}" if name else ""
+
+
+def _finding(error: FindingError) -> Finding:
+    candidates = f" (found: {', '.join(error.candidates)})" if error.candidates else ""
+    return Finding(error.reason, f"{error}{candidates}")
 
 
 def _arm(arm: Arm, revision: str) -> ArmStatus:

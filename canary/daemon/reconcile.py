@@ -5,7 +5,7 @@ Level-triggered: it looks at how things are, never at what happened, and doing i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,16 +20,26 @@ from canary.daemon.observe import Observer
 from canary.daemon.starts import Starts
 from canary.engine.actions import WriteStatus
 from canary.engine.intake import active_of, age
-from canary.engine.observed import Observed
+from canary.engine.observed import Finding, Observed
 from canary.engine.step import step
 from canary.errors import Conflict, NotFound
 from canary.mesh.router import Router
-from canary.model.rollout import Phase
+from canary.model.rollout import Phase, Rollout
 
 DECIDE_AGAIN_AT_MOST = 5
 """Lost preconditions in a row before the key goes back to the queue: somebody writes faster than we can read."""
 
 log = structlog.get_logger("canary.decision")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose turn it is on one service: the attempt that may act, who has to make room for whom (by name), and whose
+    request is flawed (by uid)."""
+
+    active: Rollout | None
+    superseded: Mapping[str, str]
+    flawed: Mapping[str, Finding]
 
 
 @dataclass
@@ -49,12 +59,11 @@ class Reconciler:
         Raises what the gateway raises; the caller backs off.
         """
         entries = self.starts.withdraw(key, self._entries(key))
-        active, superseded = active_of([entry.rollout for entry in entries], self._revisions(entries))
-        again = [
-            self._drive(entry, superseded, is_active=active is not None and entry.rollout.uid == active.uid)
-            for entry in entries
-            if self._needs_a_look(entry)
-        ]
+        flawed = self._flawed(entries)
+        sound = [entry.rollout for entry in entries if entry.rollout.uid not in flawed]
+        active, superseded = active_of(sound, self._revisions(entries))
+        turn = Turn(active, superseded, flawed)
+        again = [self._drive(entry, turn) for entry in entries if self._needs_a_look(entry)]
         entries = self._entries(key)
         try:
             again.append(self.starts.look(key, entries, self.now()))
@@ -71,6 +80,11 @@ class Reconciler:
         ]
         return sorted(entries, key=lambda entry: age(entry.rollout))
 
+    def _flawed(self, entries: list[Entry]) -> dict[str, Finding]:
+        """Attempts that cannot begin as they were asked for, by uid: they take nobody's place."""
+        pending = [entry.rollout for entry in entries if entry.rollout.status.phase is Phase.PENDING]
+        return {rollout.uid: flaw for rollout in pending if (flaw := self.observer.flaw(rollout)) is not None}
+
     def _revisions(self, entries: list[Entry]) -> dict[str, str]:
         """The newest revision of each target, where it is known."""
         found = {}
@@ -85,16 +99,20 @@ class Reconciler:
     def _needs_a_look(entry: Entry) -> bool:
         return not entry.rollout.status.phase.is_terminal or (entry.rollout.deleting and bool(entry.rollout.finalizers))
 
-    def _drive(self, entry: Entry, superseded: dict[str, str], *, is_active: bool) -> float | None:
+    def _observe(self, entry: Entry, turn: Turn, now: datetime) -> Observed:
+        rollout, active = entry.rollout, turn.active
+        by = turn.superseded.get(rollout.name, "")
+        if rollout.status.phase is not Phase.PENDING or (active is not None and active.uid == rollout.uid):
+            return self.observer.observe(entry, by, now)
+        # while an older attempt is on the route nothing is resolved on it, but a wish is heard
+        waits_for = f"CanaryRollout {active.name}" if active else ""
+        return Observed(rollout, superseded_by=by, finding=turn.flawed.get(rollout.uid), waits_for=waits_for)
+
+    def _drive(self, entry: Entry, turn: Turn) -> float | None:
         """Observe, decide, act; after a lost precondition at once again on what is there now."""
         for _ in range(DECIDE_AGAIN_AT_MOST):
             now = self.now()
-            by = superseded.get(entry.rollout.name, "")
-            if is_active or entry.rollout.status.phase is not Phase.PENDING:
-                observed = self.observer.observe(entry, by, now)
-            else:
-                # an older attempt still goes back: nothing is resolved on its route, but a wish is heard
-                observed = Observed(entry.rollout, superseded_by=by)
+            observed = self._observe(entry, turn, now)
             decision = step(observed, now)
             self._tell(entry, decision.sentence, decision.actions)
             try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from canary.engine.actions import Announce
 from canary.model.annotations import OptIn
-from canary.model.rollout import API_VERSION, KIND, Rollout, TriggerBy
+from canary.model.rollout import API_VERSION, KIND, Phase, Rollout, TriggerBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,11 @@ def active_of(
     name does not tell is for its Deployment's newest revision: of `revisions` (by Deployment) where known, else the
     one of the newest attempt that tells.
     """
-    unfinished = sorted((rollout for rollout in rollouts if not rollout.status.phase.is_terminal), key=age)
+    # creation times have whole seconds: of two in the same one, who has begun is the older
+    unfinished = sorted(
+        (rollout for rollout in rollouts if not rollout.status.phase.is_terminal),
+        key=lambda rollout: (rollout.created, rollout.status.phase is Phase.PENDING, rollout.name),
+    )
     if not unfinished:
         return None, {}
     oldest, reasons = unfinished[0], {}

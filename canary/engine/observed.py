@@ -53,10 +53,10 @@ class Observed:
     pinned yet. `route` is what the pinned route says now, or `route_problem` why it cannot be read.
     `target_revision` is the target's newest revision, "" when the Deployment is gone; `stable_revision` likewise.
     `is_prepared` means the subsets exist, `is_clean` that nothing we added is left to take away. `source_problem` says
-    why the metrics source cannot be used, "" when it can. `share_problem`
-    says when the requests do not follow the weight. `superseded_by` names the attempt or revision that takes
-    over. `manager` is who last changed the route, when somebody else did. `tile` is
-    the length of a tile that the rollout's evidence is cut into from its first traffic on.
+    why the metrics source cannot be used, "" when it can. `share_problem` says when the requests do not follow the
+    weight. `waits_for` names the older attempt that is still on the route, `superseded_by` the attempt or revision that
+    takes over. `manager` is who last changed the route, when somebody else did. `tile` is the length of a tile that the
+    rollout's evidence is cut into from its first traffic on.
     """
 
     rollout: Rollout
@@ -75,5 +75,6 @@ class Observed:
     observed_weight: int | None = None
     share_problem: str = ""
     superseded_by: str = ""
+    waits_for: str = ""
     manager: str = ""
     tile: timedelta | None = None

@@ -74,7 +74,7 @@ def waiting_for(look: Look) -> str:
     """What a rollout without any signal waits for; "" when its message stands. No figures that change by themselves."""
     observed = look.observed
     if look.phase is Phase.PENDING:
-        return "waiting to be looked at"
+        return f"waits until {observed.waits_for} has ended" if observed.waits_for else "waiting to be looked at"
     if look.phase is Phase.CHECKING:
         if hindered_by(look):
             return hindered_by(look)

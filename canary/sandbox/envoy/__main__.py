@@ -51,7 +51,7 @@ def main() -> int:
     try:
         return _serve(arguments, stop)
     except CanaryError as error:
-        log.error("%s", error)  # noqa: TRY400 - the sentence says it all
+        log.error("%s", error)
         return 1
 
 

@@ -131,7 +131,7 @@ class Feeder:
             try:
                 self._files.apply(self._translated())
             except (SandboxError, OSError) as error:
-                log.error("envoy's configuration was not brought up to date: %s", error)  # noqa: TRY400 - says it all
+                log.error("envoy's configuration was not brought up to date: %s", error)
                 timeout = _RETRY_SECONDS
 
     def _translated(self) -> Resources:

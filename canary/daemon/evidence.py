@@ -130,15 +130,15 @@ class Evidence:
                     track.source = replace(track.source, available=False, detail=why)
 
     def look_for_disasters(self, cases: Iterable[Case], now: float) -> list[Case]:
-        """The fast abort: one query per outlier interval in use. Returns the rollouts that must go back at once.
+        """The fast abort: one query per look-back in use. Returns the rollouts that must go back at once.
 
         Raises TelemetryUnavailable; an abort is never decided without an answer.
         """
-        by_interval: dict[float, list[Case]] = defaultdict(list)
+        by_look_back: dict[float, list[Case]] = defaultdict(list)
         for case in cases:
             if case.rollout.uid in self._tracks:
-                by_interval[case.policy.outlier_detection.interval.total_seconds()].append(case)
-        return [case for interval_s, group in by_interval.items() for case in self._disasters(group, interval_s, now)]
+                by_look_back[windows.look_back_s(case.policy, case.rollout.status, case.tile_s, now)].append(case)
+        return [case for seconds, group in by_look_back.items() for case in self._disasters(group, seconds, now)]
 
     def _disasters(self, group: list[Case], interval_s: float, now: float) -> list[Case]:
         """Halved like `_feed` when somebody's series make the answer unusable: his fast abort rests, nobody else's."""

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canary.daemon.windows import PROPAGATION_S, change_at, first_tile_end, margin_s, window
+from canary.daemon.windows import PROPAGATION_S, change_at, first_tile_end, look_back_s, margin_s, window
 from canary.model.policy import Policy
-from canary.model.rollout import RolloutStatus, WeightChange
+from canary.model.rollout import RolloutStatus, StepStatus, WeightChange
 from canary.model.verdict import ArmCounts
 
 BEGIN = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -128,3 +128,22 @@ def test_the_warm_up_counts_from_the_first_traffic_and_the_bake_goes_on_with_the
     assert at_tile(30.2) == (1, True)
     assert at_tile(70) == (2, True)
     assert at_tile(200) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("alive_s", "looks_back_s"), [(0.5, 2.5), (2.5, 2.5), (2.6, 5.0), (5.0, 5.0), (5.1, 10.0), (600.0, 10.0)]
+)
+def test_a_young_canary_and_stable_are_seen_over_the_same_time(alive_s: float, looks_back_s: float) -> None:
+    status = RolloutStatus(
+        step=StepStatus(index=1, of=5),
+        weight_changes=(change(0, 0, 0, 1), change(1, 10, 60, 60), change(2, 25, 70, 71)),
+    )
+
+    assert look_back_s(POLICY, status, 1.0, unix(60 + alive_s)) == looks_back_s
+
+
+def test_a_look_back_is_never_too_short_to_have_been_scraped() -> None:
+    status = RolloutStatus(step=StepStatus(index=1, of=5), weight_changes=(change(1, 10, 60, 60),))
+
+    assert look_back_s(POLICY, status, 5.0, unix(61)) == 10.0
+    assert look_back_s(POLICY, RolloutStatus(), 1.0, unix(61)) == 10.0

@@ -75,8 +75,8 @@ def look_back_s(policy: Policy, status: RolloutStatus, tile_s: float, now: float
     """How far the fast abort looks back at `now` (seconds): the outlier interval, or less while the canary is younger.
 
     Both versions must be seen over the same time: over the whole interval, an outage of both that began with the
-    canary's first requests is nearly all of the canary's time and little of stable's. Halves and quarters only, so that many
-    rollouts still share a few queries; never less than two scrapes, or nothing could have been counted.
+    canary's first requests is nearly all of the canary's time and little of stable's. Halves and quarters only, so
+    that many rollouts still share a few queries; never less than two scrapes, or nothing could have been counted.
     """
     interval_s = policy.outlier_detection.interval.total_seconds()
     step = status.step.index if status.step else 0

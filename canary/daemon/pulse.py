@@ -37,6 +37,7 @@ class Pulse:
     metrics: Metrics
     wall: Callable[[], float] = time.time
     last_tick: float = 0.0
+    last_look: float = 0.0
 
     def beat(self, what: str) -> None:
         """Do what the scheduler asked for."""
@@ -45,6 +46,10 @@ class Pulse:
                 self.source.refresh()
                 self._wake(everybody=True)
             case "abort":
+                now = self.wall()
+                if self.last_look:
+                    self.metrics.abort_period.set(now - self.last_look)  # stretched when looks take longer
+                self.last_look = now
                 self._look_for_disasters()
             case _:
                 with self.metrics.tick_seconds.time():

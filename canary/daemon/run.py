@@ -28,7 +28,7 @@ from canary.daemon.carriers import Carriers
 from canary.daemon.evidence import Evidence
 from canary.daemon.gauges import read_when_scraped
 from canary.daemon.health import HealthServer
-from canary.daemon.keys import Key, keys_of_namespace
+from canary.daemon.keys import Key
 from canary.daemon.metrics import Metrics
 from canary.daemon.news import is_news
 from canary.daemon.observe import Observer
@@ -39,7 +39,8 @@ from canary.daemon.schedule import schedule
 from canary.daemon.settings import Settings
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.starts import Starts
-from canary.errors import CanaryError, InputError, NotFound, NotOurs, PolicyError
+from canary.daemon.workers import Workers
+from canary.errors import InputError, NotFound, PolicyError
 from canary.mesh.istio.router import IstioRouter
 from canary.telemetry.source import PrometheusSource
 
@@ -61,7 +62,6 @@ class Daemon:
         self.settings = settings
         self.metrics = Metrics()
         self.stopping = threading.Event()
-        self._workers: list[threading.Thread] = []
 
         self.gateway = self._connect()
         self.gateway.on_request = self.metrics.count_request
@@ -98,8 +98,15 @@ class Daemon:
             now=lambda: datetime.now(UTC),
             history_limit=settings.history_limit,
         )
+        self.workers = Workers(
+            settings.workers,
+            self.work,
+            self.reconciler,
+            self.metrics,
+            may_look=lambda: not self.caches.unsynced and self.lease.is_held,
+        )
+        self._pulse_thread = threading.Thread(target=self._pulse_loop, name="pulse", daemon=True)
         self.pulse = Pulse(self.caches, self.router, frozen, evidence, self.source, self.work, self.metrics)
-        self.metrics.abort_period.set(settings.abort_period_s)
         self.scheduler = schedule(
             self._jobs(), lambda job, why: self.metrics.missed_jobs.labels(job=job, why=why).inc()
         )
@@ -127,9 +134,8 @@ class Daemon:
         self.lease.start()
         self.events.start()
         self.caches.start()
-        self._start_thread("pulse", self._pulse_loop)
-        for number in range(self.settings.workers):
-            self._start_thread(f"worker-{number}", self._work_loop)
+        self._pulse_thread.start()
+        self.workers.start()
         self.scheduler.start()
         self.pulses.add(FACTS)
         log.info(
@@ -162,7 +168,7 @@ class Daemon:
         for name, queue in (("worker", self.work), ("telemetry", self.pulses)):
             if queue.longest_running_seconds > STUCK_S:
                 return f"a {name} thread hangs"
-        dead = [thread.name for thread in self._workers if not thread.is_alive()]
+        dead = [thread.name for thread in (self._pulse_thread, *self.workers.threads) if not thread.is_alive()]
         return f"thread {dead[0]} died" if dead else ""
 
     def _connect(self, timeout_seconds: float = 10.0, write_timeout_seconds: float = 2.0) -> Gateway:
@@ -213,52 +219,6 @@ class Daemon:
         spaces |= {item["metadata"]["namespace"] for item in self.caches.objects(CANARYROLLOUT, None)}
         for namespace in spaces:
             self.work.add(Key(namespace))
-
-    def _start_thread(self, name: str, target: object) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
-        self._workers.append(thread)
-        thread.start()
-
-    def _work_loop(self) -> None:
-        while not (self.stopping.is_set() and self.work.is_closed):
-            key = self.work.get(1.0)
-            if key is None:
-                continue
-            try:
-                self._look_at(key)
-            finally:
-                self.work.done(key)
-
-    def _look_at(self, key: Key) -> None:
-        if self.caches.unsynced or not self.lease.is_held:
-            return  # everything is queued again when the caches are there and the Lease is ours
-        try:
-            if not key.service:
-                for found in keys_of_namespace(self.router, self.caches, key.namespace):
-                    self.work.add(found)
-                return
-            with self.metrics.reconcile_seconds.time():
-                again = self.reconciler.reconcile(key)
-        except NotOurs as error:
-            log.info("left to its owner", key="/".join(key), why=str(error))
-            self.work.add_rate_limited(key)  # perhaps a renewal was late and the Lease is still ours
-            return
-        except CanaryError as error:
-            self._failed(key, error.reason, str(error))
-            return
-        except Exception:
-            # one service we stumble over must not end the worker: it is logged whole, counted and tried again
-            log.exception("unexpected error", key="/".join(key))
-            self._failed(key, "Unexpected", "see the traceback above")
-            return
-        self.work.forget(key)
-        if again is not None:
-            self.work.add_after(key, again)
-
-    def _failed(self, key: Key, reason: str, sentence: str) -> None:
-        self.metrics.reconcile_errors.labels(reason=reason).inc()
-        delay = self.work.add_rate_limited(key)
-        log.warning("look failed", key="/".join(key), reason=reason, error=sentence, again_in_s=round(delay, 2))
 
     def _pulse_loop(self) -> None:
         tick_s = self.source.tick_s

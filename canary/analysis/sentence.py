@@ -172,7 +172,7 @@ def no_series() -> str:
 
 
 def no_window() -> str:
-    return "no settled window of this step yet."
+    return "no settled window of this step yet; the first counts follow a weight by a few seconds."
 
 
 def no_traffic(span_s: float) -> str:

@@ -9,8 +9,8 @@ setup:  ## .venv from the lock file, and Prometheus
 demo: setup  ## four releases on real Envoy and real Prometheus, in about two minutes
 	@.venv/bin/canary demo
 
-test: setup  ## the whole suite, the slow tests last
-	@.venv/bin/python -m pytest
+test: setup  ## the whole suite, the slow tests last, two files at a time (most of it is waiting)
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup  ## ruff, mypy --strict, import-linter
 	@.venv/bin/ruff check .

@@ -21,6 +21,8 @@ def confidence_sequence(total: int, bad: int, alpha: float) -> tuple[float, floa
     threshold = math.log(1 / alpha)
 
     def is_plausible(share: float) -> bool:
+        if not 0 < share < 1:
+            return False  # rounded to an end of the scale that the counts rule out: the caller answers the others
         likelihood = bad * math.log(share) + good * math.log1p(-share)
         return log_mixed - likelihood < threshold
 

@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from canary.analysis import sentence
@@ -135,6 +135,8 @@ def test_the_interval_narrows_with_the_requests_and_is_open_only_at_the_ends():
 
 
 @given(st.integers(0, 2**53), st.integers(0, 2**53))
+@example(good=1, bad=864284373)
+@example(good=864284373, bad=1)
 def test_the_interval_stays_in_order_for_any_counts(good: int, bad: int):
     interval = confidence_sequence(good + bad, bad, 0.01)
 

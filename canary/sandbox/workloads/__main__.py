@@ -6,7 +6,6 @@ import argparse
 import logging
 import signal
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pods", action=argparse.BooleanOptionalAction, default=True, help="a process for every Pod without a node"
     )
     parser.add_argument("--drain", type=float, default=DRAIN_S, help="seconds a process serves on after its Pod left")
-    parser.add_argument("--logs", type=Path, help="folder of the processes' logs; else a temporary one")
+    parser.add_argument("--logs", type=Path, required=True, help="folder of the processes' logs")
     return parser
 
 
@@ -42,21 +41,20 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with tempfile.TemporaryDirectory(prefix="canary-pods-") as scratch:
-            _run(options, options.logs or Path(scratch), stop)
+        _run(options, stop)
     except CanaryError as error:
         print(f"workloads: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _run(options: argparse.Namespace, logs: Path, stop: threading.Event) -> None:
+def _run(options: argparse.Namespace, stop: threading.Event) -> None:
     gateway = Gateway.connect(options.kubeconfig, options.context, field_manager="canary-sandbox-workloads")
     parts: list[DeploymentController | PodRunner] = []
     if options.deployments:
         parts.append(DeploymentController(gateway, options.namespace))
     if options.pods:
-        parts.append(PodRunner(gateway, logs, namespace=options.namespace, drain_s=options.drain))
+        parts.append(PodRunner(gateway, options.logs, namespace=options.namespace, drain_s=options.drain))
     try:
         ready = [part.start() for part in parts]
         print("workloads: ready" if all(ready) else "workloads: the API server does not answer yet", flush=True)

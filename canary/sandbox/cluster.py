@@ -164,7 +164,7 @@ class Sandbox:
 
     def _start_cluster(self, say: Say) -> None:
         say("starting the API server")
-        self.apiserver.start().wait_ready(self.kubeconfig.exists, _START_SECONDS)
+        self.apiserver.start_until(self.kubeconfig.exists, _START_SECONDS)
         self._gateway = Gateway.connect(
             str(self.kubeconfig), field_manager="canary-sandbox", write_timeout_seconds=_START_SECONDS
         )
@@ -181,7 +181,7 @@ class Sandbox:
         self.workloads.start()
         self.wait_available(example.deployment_name(example.STABLE))
         say("starting Envoy")
-        self.envoy.start().wait_ready(self._envoy_ready, _START_SECONDS)
+        self.envoy.start_until(self._envoy_ready, _START_SECONDS)
         if self.settings.rate:
             self.callers.start()
 

@@ -56,8 +56,7 @@ class Controller:
 
     def start(self) -> None:
         """Start and wait until it is ready. Raises SandboxError with the end of its log."""
-        self._child.start()
-        self._child.wait_ready(f"{self.url}/readyz", _READY_SECONDS)
+        self._child.start_until(f"{self.url}/readyz", _READY_SECONDS)
 
     def stop(self) -> None:
         """End it in order (SIGTERM)."""

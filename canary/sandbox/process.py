@@ -120,6 +120,16 @@ class Child:
             raise SandboxError(f"{self.name} cannot be started ({self.argv[0]}): {error}") from error
         return self
 
+    def start_until(self, ready: str | Callable[[], bool], timeout_s: float = 15.0) -> Self:
+        """Start, and return once it is ready as in `wait_ready`. Raises SandboxError, and then it does not run."""
+        self.start()
+        try:
+            self.wait_ready(ready, timeout_s)
+        except SandboxError:
+            self.kill()
+            raise
+        return self
+
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as output:
             return subprocess.Popen(

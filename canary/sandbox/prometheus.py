@@ -172,12 +172,7 @@ class PrometheusServer:
 
     def start(self, timeout_s: float = 30.0) -> Self:
         """Start and wait until it answers queries. Raises SandboxError with the end of its log."""
-        self._child.start()
-        try:
-            self._child.wait_ready(f"{self.url}/-/ready", timeout_s)
-        except SandboxError:
-            self._child.kill()
-            raise
+        self._child.start_until(f"{self.url}/-/ready", timeout_s)
         return self
 
     def stop(self, timeout_s: float = 10.0) -> None:

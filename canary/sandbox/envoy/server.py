@@ -92,12 +92,7 @@ class EnvoyServer:
 
     def start(self, timeout_s: float = 20.0) -> Self:
         """Start and wait until routes and clusters are in force. Raises SandboxError with the end of its log."""
-        self._child.start()
-        try:
-            self._child.wait_ready(f"{self.admin_url}/ready", timeout_s)
-        except SandboxError:
-            self._child.kill()
-            raise
+        self._child.start_until(f"{self.admin_url}/ready", timeout_s)
         return self
 
     def stop(self) -> None:

@@ -103,7 +103,7 @@ def _as_seen(look: Look, status: RolloutStatus) -> RolloutStatus:
         weight["configured"] = desired if observed.route.says(desired) else observed.route.weight
     elif look.is_pinned:
         weight["configured"] = None
-    if observed.observed_weight is not None:
+    if observed.observed_weight is not None and status.step == look.status.step:  # not the share of the step it leaves
         weight["observed"] = observed.observed_weight
     changes: dict[str, Any] = {
         "observed_generation": observed.rollout.generation,

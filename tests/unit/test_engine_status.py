@@ -144,6 +144,17 @@ def test_the_observed_weight_is_written_when_it_moved_by_a_point(world: Make) ->
     assert release.status.weight.observed == 10
 
 
+def test_the_observed_weight_of_a_step_is_not_shown_as_that_of_the_next(world: Make) -> None:
+    release = world().run_to_weight(10)
+    release.observed_weight = 9
+
+    release.run_to_weight(25)
+
+    written = [action.status for action in release.done if isinstance(action, WriteStatus)]
+    asked = next(status for status in written if status.weight.desired == 25)
+    assert asked.weight.observed is None
+
+
 def test_a_rollout_that_only_waits_writes_nothing_but_how_fresh_its_verdict_is(world: Make) -> None:
     release = world(pauseAt=[25]).run_to(Phase.PAUSED)
     before = len(release.done)

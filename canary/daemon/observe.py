@@ -19,7 +19,6 @@ from canary.model.policy import Policy
 from canary.model.rollout import ArmStatus, Phase, Rollout, RolloutStatus, RouteStatus
 from canary.model.route import Arm, Route, RouteState
 
-_WATCHED = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
 _CLEANED = frozenset({Phase.PAUSED, Phase.PROMOTING, Phase.ROLLING_BACK})
 
 
@@ -53,7 +52,7 @@ class Observer:
         route = status.pinned_route(rollout.namespace)
         state, problem = self._route(view, route, status)
         verdict, observed_weight, share_problem = None, None, ""
-        if policy is not None and status.phase in _WATCHED and status.tile is not None:
+        if policy is not None and status.phase.divides_traffic and status.tile is not None:
             case = Case(rollout, policy)
             verdict = self.evidence.verdict(case, now.timestamp())
             observed_weight, share_problem = self.evidence.share(case)
@@ -208,7 +207,7 @@ class Observer:
         """Who moved our weights; asked only when they were moved (managedFields are not kept in memory)."""
         status = rollout.status
         changes = status.weight_changes
-        settled = bool(changes) and changes[-1].reached is not None and status.phase in _WATCHED
+        settled = bool(changes) and changes[-1].reached is not None and status.phase.divides_traffic
         if route is None or state is None or not settled or state.says(status.weight.desired):
             return status.drift.manager if status.drift else ""
         try:

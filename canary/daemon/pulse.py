@@ -21,8 +21,6 @@ from canary.model.rollout import Phase
 
 TICK, ABORT, FACTS = "tick", "abort", "facts"
 
-_WATCHED = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
-
 log = structlog.get_logger(__name__)
 
 
@@ -92,7 +90,12 @@ class Pulse:
         cases = []
         for entry in self.caches.rollouts(None):
             status = entry.rollout.status
-            if status.phase not in _WATCHED or status.policy is None or status.tile is None or status.canary is None:
+            if (
+                not status.phase.divides_traffic
+                or status.policy is None
+                or status.tile is None
+                or status.canary is None
+            ):
                 continue
             try:
                 policy = self.frozen.get(status.policy.digest)

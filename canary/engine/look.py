@@ -66,7 +66,7 @@ class Look:
     @property
     def is_active(self) -> bool:
         """Traffic is being divided, or waits for a person in between."""
-        return self.is_pinned and self.phase in (Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING)
+        return self.is_pinned and self.phase.divides_traffic
 
     @cached_property
     def elapsed(self) -> timedelta:

@@ -22,5 +22,11 @@ class Phase(StrEnum):
     def is_terminal(self) -> bool:
         return self in TERMINAL
 
+    @property
+    def divides_traffic(self) -> bool:
+        """The canary is on the route and judged, whether the step's clock runs or a person is waited for."""
+        return self in DIVIDING
+
 
 TERMINAL = frozenset({Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED, Phase.FAILED})
+DIVIDING = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})

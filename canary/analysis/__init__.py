@@ -3,6 +3,6 @@
 Pure mathematics without a clock, I/O or numpy. Start at `judge`.
 """
 
-from canary.analysis.judge import Baseline, Judge
+from canary.analysis.judge import Judge
 
-__all__ = ["Baseline", "Judge"]
+__all__ = ["Judge"]

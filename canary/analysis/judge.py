@@ -19,23 +19,15 @@ from canary.analysis.abort import fast_abort
 from canary.analysis.absolute import AbsoluteLimit, objectives_of
 from canary.analysis.counts import LastMinute, check_window
 from canary.model.policy import Policy
-from canary.model.verdict import ArmCounts, Ejections, Evidence, Outcome, Reason, SourceState, Verdict, Window
+from canary.model.verdict import ArmCounts, Baseline, Ejections, Evidence, Outcome, Reason, SourceState, Verdict, Window
 
 HEADER_STEP = 0
 FULL_WEIGHT = 100
+NOTHING_KNOWN = Baseline()
 PASSES_BELOW = 5.0
 """A step does not end while E is at or above this: the evidence is still growing."""
 ROUTING_FAULT_AT = 50
 """Canary requests expected and not seen: by chance e^-50."""
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """What is known of the service before the rollout: `errors_phi` and `latency_phi`, the dispersion (>= 1) of its
-    error and slow-request counts, by which evidence is divided."""
-
-    errors_phi: float = 1.0
-    latency_phi: float = 1.0
 
 
 @dataclass(slots=True)
@@ -76,12 +68,12 @@ class Judge:
     for bit.
     """
 
-    def __init__(self, policy: Policy, baseline: Baseline = Baseline()) -> None:
+    def __init__(self, policy: Policy, baseline: Baseline = NOTHING_KNOWN) -> None:
         alpha = policy.analysis.alpha
         self._policy = policy
         self._limits = tuple(
             AbsoluteLimit(
-                objective, alpha, baseline.errors_phi if objective.slower_than_ms is None else baseline.latency_phi
+                objective, alpha, baseline.errors_phi if objective.slower_than_ms is None else baseline.p99_phi
             )
             for objective in objectives_of(policy)
         )

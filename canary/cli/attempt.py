@@ -138,12 +138,6 @@ class Attempt:
         return ", ".join(_wish(self.spec, field) for field in ("abort", "paused", "promote") if field in self.spec)
 
     @property
-    def not_judged(self) -> list[str]:
-        """Objectives of the policy that no judge acts on yet."""
-        analysis = part(self.status, "policy", "resolved", "analysis")
-        return [f"{name}.vsStable" for name in ("errorRate", "p99") if part(analysis, name).get("vsStable") is not None]
-
-    @property
     def clock_runs(self) -> bool:
         """Whether the step's time passes: it stops in a pause and while the metrics source is away."""
         return moment(self.status, "resumedAt") is not None

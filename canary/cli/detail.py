@@ -55,7 +55,6 @@ def facts(attempt: Attempt, now: datetime) -> Iterator[tuple[str, str]]:
         ("Asked for", "" if attempt.is_terminal else attempt.wishes),
         ("Cause", text(attempt.status, "cause", "sentence")),
         ("Verdict", _verdict(attempt, now)),
-        ("", f"not judged yet: {', '.join(attempt.not_judged)}" if attempt.not_judged else ""),
         ("Message", _message(attempt)),
         ("Drift", _drift(attempt, now)),
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
-from canary.model.base import DnsLabel, Model, not_yet
+from canary.model.base import DnsLabel, Model
 from canary.model.units import Duration, Percent, format_duration
 
 ISTIO_BUCKETS_MS: tuple[float, ...] = (
@@ -49,17 +49,38 @@ class Tolerance(Model):
     slack: Percent
 
 
+def _tolerance(ratio: float, slack: str) -> Tolerance:
+    return Tolerance.model_validate({"ratio": ratio, "slack": slack})
+
+
+ERROR_TOLERANCES = {
+    "default": _tolerance(1.2, "0.05%"),
+    "lenient": _tolerance(1.5, "0.1%"),
+    "strict": _tolerance(1.0, "0%"),
+}
+LATENCY_TOLERANCES = {
+    "default": _tolerance(1.25, "0.2%"),
+    "lenient": _tolerance(1.5, "0.5%"),
+    "strict": _tolerance(1.0, "0%"),
+}
+
 VsStable = Annotated[
-    Annotated[Literal["default", "strict", "lenient"], Tag("named")] | Annotated[Tolerance, Tag("own")],
+    Annotated[Literal["default", "strict", "lenient", "off"], Tag("named")] | Annotated[Tolerance, Tag("own")],
     Discriminator(lambda value: "own" if isinstance(value, dict | Tolerance) else "named"),
 ]
+"""How the canary may compare with stable: a named tolerance, one's own, or `off`, the absolute limit alone."""
 
 
 class ErrorRate(Model):
     """Absolute objective on the share of failed requests, and how it may compare with stable."""
 
     max: Percent | None = None
-    vs_stable: VsStable | None = None
+    vs_stable: VsStable = "default"
+
+    @property
+    def tolerance(self) -> Tolerance | None:
+        """How much worse than stable is tolerated, None when it is not compared."""
+        return self.vs_stable if isinstance(self.vs_stable, Tolerance) else ERROR_TOLERANCES.get(self.vs_stable)
 
     @field_validator("max")
     @classmethod
@@ -73,7 +94,12 @@ class P99(Model):
     """Absolute objective on P99: at most 1 % of requests slower than `max`, which must be a bucket bound."""
 
     max: Duration | None = None
-    vs_stable: VsStable | None = None
+    vs_stable: VsStable = "default"
+
+    @property
+    def tolerance(self) -> Tolerance | None:
+        """How many more slow requests than stable are tolerated, None when it is not compared."""
+        return self.vs_stable if isinstance(self.vs_stable, Tolerance) else LATENCY_TOLERANCES.get(self.vs_stable)
 
     @field_validator("max")
     @classmethod
@@ -97,13 +123,29 @@ class P99(Model):
 
 
 class CustomMetric(Model):
+    """Any PromQL with a limit, admin-written: over `max` in `breaches` of the last `of` settled tiles is a failure.
+
+    `{{namespace}}`, `{{service}}`, `{{canary}}`, `{{stable}}` (Deployments) and `{{tile}}` (a duration) are filled in.
+    Carries no bound on false rollbacks: nothing is known of what it counts.
+    """
+
     name: DnsLabel
-    query: Annotated[str, StringConstraints(max_length=4096)]
-    max: float
+    query: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    max: Annotated[float, Field(allow_inf_nan=False)]
+    breaches: Annotated[int, Field(ge=1, le=100)] = 3
+    of: Annotated[int, Field(ge=1, le=100)] = 5
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.breaches > self.of:
+            raise ValueError(f"breaches ({self.breaches}) must be at most of ({self.of}): no rollout could breach it")
+        return self
 
 
 class HarmBudget(Model):
-    errors: Annotated[int, Field(ge=1)]
+    """Roll back once the canary has cost this many more errors than stable's rate explains."""
+
+    errors: Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class OnInconclusive(StrEnum):
@@ -124,6 +166,7 @@ class Analysis(Model):
     min_requests: Annotated[int, Field(ge=1, le=10_000_000)] = 50
     harm_budget: HarmBudget | None = None
     keep_stable: Percent = 0.0
+    frozen_bound: bool = False
     grpc_errors: Annotated[tuple[GrpcStatus, ...], Field(max_length=16)] = _GRPC_DEFAULT
     error_rate: ErrorRate = ErrorRate()
     p99: P99 = P99()
@@ -132,25 +175,20 @@ class Analysis(Model):
     on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
     max_wait: Duration = timedelta(minutes=10)
 
-    @field_validator("harm_budget")
-    @classmethod
-    def _no_harm_budget(cls, budget: HarmBudget | None) -> HarmBudget | None:
-        if budget is not None:
-            raise not_yet("the harm budget; leave the field out")
-        return budget
-
     @field_validator("keep_stable")
     @classmethod
-    def _no_keep_stable(cls, share: float) -> float:
-        if share:
-            raise not_yet('keeping a share on stable; use "0%" or leave the field out')
+    def _whole_percent(cls, share: float) -> float:
+        if share and not (0.01 <= share <= 0.5 and abs(share * 100 - round(share * 100)) < 1e-9):
+            raise ValueError('must be "0%", or a whole percentage from "1%" to "50%" that stays on stable to the end')
         return share
 
     @field_validator("metrics")
     @classmethod
-    def _no_metrics(cls, metrics: tuple[CustomMetric, ...]) -> tuple[CustomMetric, ...]:
-        if metrics:
-            raise not_yet("custom metrics; leave the field out")
+    def _named_apart(cls, metrics: tuple[CustomMetric, ...]) -> tuple[CustomMetric, ...]:
+        names = [metric.name for metric in metrics]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names must differ, {twice[0]} is there twice")
         return metrics
 
     @field_validator("confidence")
@@ -159,6 +197,17 @@ class Analysis(Model):
         if not 0.5 <= share < 1:
             raise ValueError('must be at least "50%" and below "100%"')
         return share
+
+    @model_validator(mode="after")
+    def _one_way_at_full_weight(self) -> Self:
+        if self.frozen_bound and self.keep_stable:
+            raise ValueError("keepStable judges to the end against stable itself: leave out frozenBound")
+        return self
+
+    @property
+    def keep_stable_weight(self) -> int:
+        """The integer percent that stays on stable until the rollout ends, 0 for none."""
+        return round(self.keep_stable * 100)
 
     @property
     def alpha(self) -> float:

@@ -127,9 +127,3 @@ class Policy(Model):
     def digest(self) -> str:
         """The first 16 hex digits of SHA-256 over the canonical JSON."""
         return hashlib.sha256(self.canonical_json.encode()).hexdigest()[:16]
-
-    @property
-    def not_judged(self) -> tuple[str, ...]:
-        """Fields this policy sets that no judge acts on yet; `canary status` says so."""
-        judged = (("errorRate.vsStable", self.analysis.error_rate), ("p99.vsStable", self.analysis.p99))
-        return tuple(name for name, objective in judged if objective.vs_stable is not None)

@@ -84,9 +84,9 @@ def parse_policy(text: str, source: str) -> Policy:
 
 def _explain(problem: Any, root: yaml.Node | None, source: str) -> PolicyError:
     assert root is not None  # the document is a mapping
-    path, line = _locate(problem["loc"], root)
-    message = problem["msg"].removeprefix("Value error, ")
     kind, given = problem["type"], problem.get("input")
+    path, line = _locate(problem["loc"], root, is_missing=kind == "missing")
+    message = problem["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         message = f"unknown field; known here: {', '.join(_siblings(path[:-1]))}"
     elif kind == "missing":
@@ -99,7 +99,7 @@ def _explain(problem: Any, root: yaml.Node | None, source: str) -> PolicyError:
     return PolicyError(message, source=source, line=line, field=".".join(path))
 
 
-def _locate(loc: tuple[Any, ...], root: yaml.Node) -> tuple[list[str], int]:
+def _locate(loc: tuple[Any, ...], root: yaml.Node, *, is_missing: bool) -> tuple[list[str], int]:
     """Follow pydantic's location into the YAML nodes; parts that are not in the file (union tags) are left out."""
     node, path, line = root, [], root.start_mark.line + 1
     for position, part in enumerate(loc):
@@ -108,8 +108,8 @@ def _locate(loc: tuple[Any, ...], root: yaml.Node) -> tuple[list[str], int]:
             key, node = child
             path.append(str(part))
             line = key.start_mark.line + 1
-        elif position == len(loc) - 1 and isinstance(node, yaml.MappingNode) and part != "[key]":
-            path.append(str(part))  # a missing field: the line of its parent
+        elif is_missing and position == len(loc) - 1:
+            path.append(str(part))  # the line of its parent
     return path, line
 
 

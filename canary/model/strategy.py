@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from canary.model.base import HeaderName, Model, Text, not_yet
-from canary.model.units import Duration
+from canary.model.units import Duration, format_duration
 
 
 class StringMatch(Model):
@@ -36,8 +36,16 @@ class Match(Model):
 
 
 class AdaptiveHold(Model):
+    """Leave a step as soon as the evidence is there, never before `min`; `maxWait` counts from `max`."""
+
     min: Duration
     max: Duration
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min ({format_duration(self.min)}) must be at most max ({format_duration(self.max)})")
+        return self
 
 
 def _shape_of_hold(value: Any) -> str:
@@ -81,8 +89,6 @@ class Strategy(Model):
     @field_validator("hold")
     @classmethod
     def _one_hold_per_weight(cls, hold: Any, info: ValidationInfo) -> Any:
-        if isinstance(hold, AdaptiveHold):
-            raise not_yet('adaptive steps; give one duration ("2m") or a list of one per weight')
         plan = info.data.get("weights") or (100,)
         if isinstance(hold, tuple) and "weights" in info.data and len(hold) != len(plan):
             raise ValueError(f"must list one duration per weight: {len(plan)}, not {len(hold)}")
@@ -104,13 +110,6 @@ class Strategy(Model):
             raise not_yet("rollout windows; leave the field out")
         return windows
 
-    @field_validator("retry")
-    @classmethod
-    def _no_retry(cls, retry: Retry) -> Retry:
-        if retry is not Retry.NEVER:
-            raise not_yet("automatic retry; use never, and `canary retry` by hand")
-        return retry
-
     @model_validator(mode="after")
     def _some_stage(self) -> Self:
         if not self.weights and self.match is None:
@@ -118,15 +117,19 @@ class Strategy(Model):
         return self
 
     def hold_of(self, step: int) -> timedelta:
-        """How long a step lasts: 0 is the header stage, 1..n the weights, n + 1 the bake."""
+        """How long a step lasts at least: 0 is the header stage, 1..n the weights, n + 1 the bake."""
         if step == 0:
             return self.match.hold if self.match else timedelta(0)
         if step > self.last_step:
             return self.bake
         if isinstance(self.hold, tuple):
             return self.hold[step - 1]
-        assert isinstance(self.hold, timedelta)
-        return self.hold
+        return self.hold.min if isinstance(self.hold, AdaptiveHold) else self.hold
+
+    def longest_hold_of(self, step: int) -> timedelta:
+        """How long a step may last by itself, before `maxWait`: its hold, or the `max` of an adaptive one."""
+        is_adaptive = isinstance(self.hold, AdaptiveHold) and 0 < step <= self.last_step
+        return self.hold.max if is_adaptive and isinstance(self.hold, AdaptiveHold) else self.hold_of(step)
 
     @property
     def plan(self) -> tuple[int, ...]:

@@ -29,6 +29,9 @@ class Reason(StrEnum):
     FAST_ABORT = "fast_abort"
     ERROR_RATE = "error_rate"
     LATENCY = "latency"
+    UNATTRIBUTED = "unattributed"
+    HARM_BUDGET = "harm_budget"
+    METRIC = "metric"
 
     INCONCLUSIVE = "inconclusive"
     NO_DATA = "no_data"
@@ -38,6 +41,7 @@ class Reason(StrEnum):
     WARMING_UP = "warming_up"
     UNAVAILABLE = "unavailable"
     SERVICE_INCIDENT = "service_incident"
+    NOISY = "noisy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ class ArmCounts:
 
 @dataclass(frozen=True, slots=True)
 class Ejections:
-    """Hosts that Envoy's outlier detection has ejected, of `members` hosts, per arm. Read where exported."""
+    """Hosts that Envoy's outlier detection has ejected, of `members` hosts, per arm: as the caller that sees most of
+    them ejected sees it (each caller's proxy ejects by itself). Read where exported."""
 
     canary: int = 0
     canary_members: int = 0
@@ -83,8 +88,9 @@ class Window:
     """One settled tile of one rollout: (`start`, `end`] in Unix seconds, at one step and one weight.
 
     `step` counts from 1, 0 is the header stage; `weight` is the canary's integer percent. `warm` is false inside the
-    warm-up. `unattributed` are requests of the service that reached no version (`destination_workload="unknown"`);
-    `noise` names a disturbance outside the canary, empty when there is none.
+    warm-up. `unattributed` are requests of the service that reached no version (`destination_workload="unknown"`), its
+    `errors` those that failed for want of a host (response flags UH, NC, UO). `noise` names a disturbance outside the
+    canary, empty when there is none. `metrics` are the policy's own ones by name, those that had a value.
     """
 
     start: float
@@ -97,6 +103,24 @@ class Window:
     ejections: Ejections | None = None
     warm: bool = True
     noise: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What is known of stable from before the rollout. Dispersions phi >= 1 divide the evidence.
+
+    `errors_phi` is that of stable's errors. `latency_phi` holds that of slow requests for each bucket bound (ms) at
+    which canary and stable are compared: none, and the absolute limit alone judges latency. `p99_phi` is that at the
+    policy's absolute limit. `unattributed_bound` is the share (0-1) of the service's requests that may reach no
+    version, None when there was nothing to tell it from. `history_s` says from how many seconds all this was learnt.
+    """
+
+    errors_phi: float = 1.0
+    latency_phi: Mapping[float, float] = field(default_factory=dict)
+    p99_phi: float = 1.0
+    unattributed_bound: float | None = None
+    history_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canary.analysis import Baseline, Judge
+from canary.analysis import Judge
 from canary.model.policy import Policy
-from canary.model.verdict import ArmCounts, Outcome, Reason, SourceState, Verdict, Window
+from canary.model.verdict import ArmCounts, Baseline, Outcome, Reason, SourceState, Verdict, Window
 
 TILE = 2.0
 SETTLE = 2.0

@@ -154,11 +154,6 @@ def test_the_revision_is_in_the_name_until_it_is_pinned() -> None:
     assert (attempt("payment-v2-abc-12").number, attempt("payment-v2-x").number) == (12, 0)
 
 
-def test_what_is_not_judged_yet_is_named() -> None:
-    assert attempt(policy=STANDARD).not_judged == ["errorRate.vsStable", "p99.vsStable"]
-    assert attempt().not_judged == []
-
-
 def test_those_under_way_come_first_and_the_newest_first_in_both() -> None:
     attempts = [
         attempt("old-done", age=900, phase="Succeeded"),

@@ -31,16 +31,19 @@ strategy:
   pauseAt: [50]
   bake: 10m
   windows: []
-  retry: never
+  retry: backoff
   progressDeadline: 10m
 analysis:
   warmup: 30s
   minRequests: 50
-  keepStable: 0%
+  harmBudget: {errors: 50}
+  keepStable: 5%
+  frozenBound: false
   grpcErrors: [UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS]
   errorRate: {max: 1%, vsStable: {ratio: 1.5, slack: 0.5%}}
   p99: {max: 500ms, vsStable: default}
-  metrics: []
+  metrics:
+    - {name: queue, query: 'max(queue_length{app="{{canary}}"})', max: 100.0, breaches: 2, of: 4}
   confidence: 99%
   onInconclusive: rollback
   maxWait: 10m
@@ -154,7 +157,7 @@ def test_the_digest_is_the_same_in_another_process_with_another_hash_seed() -> N
 
 def test_the_digest_of_a_policy_is_pinned() -> None:
     """A change here means that every rollout under way would lose its frozen policy at an upgrade."""
-    assert policy(weights=[50, 100]).digest == "e662acd7895507e2"
+    assert policy(weights=[50, 100]).digest == "db1c0ec8770ef2b4"
 
 
 def test_steps_are_the_header_stage_the_weights_and_the_bake(everything: Policy) -> None:
@@ -185,9 +188,37 @@ def test_the_confidence_is_shared_by_the_two_judged_metrics(everything: Policy) 
     assert everything.analysis.alpha == pytest.approx(0.005)
 
 
-def test_only_what_nobody_judges_yet_is_named(everything: Policy) -> None:
-    assert everything.not_judged == ("errorRate.vsStable", "p99.vsStable")
-    assert policy(weights=[100]).not_judged == ()
+def test_how_much_worse_than_stable_is_tolerated_has_names_and_may_be_ones_own(everything: Policy) -> None:
+    def tolerance(choice: Any) -> tuple[float, float] | None:
+        analysis = {"errorRate": {"vsStable": choice}}
+        found = Policy.model_validate({"name": "x", "strategy": {"weights": [100]}, "analysis": analysis}).analysis
+        return found.error_rate.tolerance and (found.error_rate.tolerance.ratio, found.error_rate.tolerance.slack)
+
+    assert everything.analysis.p99.tolerance is not None
+    assert (everything.analysis.p99.tolerance.ratio, everything.analysis.p99.tolerance.slack) == (1.25, 0.002)
+    assert tolerance("default") == (1.2, 0.0005)
+    assert tolerance("lenient") == (1.5, 0.001)
+    assert tolerance("strict") == (1.0, 0.0)
+    assert tolerance({"ratio": 1.5, "slack": "0.5%"}) == (1.5, 0.005)
+    assert tolerance("off") is None
+    assert policy(weights=[100]).analysis.error_rate.vs_stable == "default"
+
+
+def test_an_adaptive_step_has_a_least_and_a_longest_time(everything: Policy) -> None:
+    strategy = policy(weights=[50, 100], hold={"min": "20s", "max": "5m"}, bake="1m").strategy
+
+    assert [strategy.hold_of(step) for step in range(4)] == [timedelta(seconds=s) for s in (0, 20, 20, 60)]
+    assert [strategy.longest_hold_of(step) for step in range(4)] == [timedelta(seconds=s) for s in (0, 300, 300, 60)]
+    assert everything.strategy.longest_hold_of(2) == everything.strategy.hold_of(2)
+
+
+def test_stable_keeps_a_share_or_bounds_are_frozen_but_not_both(everything: Policy) -> None:
+    assert everything.analysis.keep_stable_weight == 5
+    assert policy(weights=[100]).analysis.keep_stable_weight == 0
+    with pytest.raises(ValidationError, match="leave out frozenBound"):
+        Policy.model_validate(
+            {"name": "x", "strategy": {"weights": [100]}, "analysis": {"keepStable": "5%", "frozenBound": True}}
+        )
 
 
 def test_grpc_codes_have_the_numbers_of_the_specification() -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import statistics
 import sys
 import time
@@ -9,6 +10,7 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,7 @@ from canary.sandbox.envoy.translate import translate
 from canary.sandbox.envoy.xds import XdsFiles
 from canary.sandbox.load import tally
 from canary.sandbox.process import Child, answers, fetch, free_port
-from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
+from canary.sandbox.prometheus import CONTROLLER_METRICS, PrometheusServer, ScrapeTarget
 from canary.sandbox.workloads import backend
 
 Json = dict[str, Any]
@@ -54,7 +56,7 @@ class Mesh:
     """Two versions of `payment`, one real pod each, behind one Envoy."""
 
     directory: Path
-    outlier_detection: Json = field(default_factory=dict)
+    traffic_policy: Json = field(default_factory=dict)
     subsets: dict[str, str] = field(default_factory=lambda: {"v1": "v1", "v2": "v2", NO_PODS: "nobody"})
     """Values of the label `version` by name of the subset."""
 
@@ -92,7 +94,7 @@ class Mesh:
         rule = {
             "host": "payment",
             "subsets": [{"name": name, "labels": {"version": value}} for name, value in self.subsets.items()],
-            "trafficPolicy": {"outlierDetection": self.outlier_detection} if self.outlier_detection else {},
+            "trafficPolicy": self.traffic_policy,
         }
         service = {"selector": {"app": "payment"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}
         meta = {"name": "payment", "namespace": "default"}
@@ -141,7 +143,7 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
 def breaking_mesh(tmp_path: Path) -> Iterator[Mesh]:
     """With the usual breaker: five errors in a row eject a pod."""
     policy = {"consecutive5xxErrors": 5, "interval": "10s", "baseEjectionTime": "30s", "maxEjectionPercent": 100}
-    mesh = Mesh(tmp_path, outlier_detection=policy)
+    mesh = Mesh(tmp_path, {"outlierDetection": policy})
     yield mesh
     mesh.close()
 
@@ -394,6 +396,51 @@ def test_an_ejected_canary_is_seen_in_prometheus_as_in_a_mesh(breaking_mesh: Mes
         assert float(failures[0]["value"][1]) >= 5
         bounds = {s["metric"]["le"] for s in query(prometheus, f"{slow}}}")}
         assert bounds == {*map(str, ISTIO_BUCKETS_MS), "+Inf"}
+
+
+@pytest.mark.slow
+def test_requests_over_the_connection_pool_belong_to_the_service_and_to_no_version(tmp_path: Path) -> None:
+    pool = {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 1}}
+    mesh = Mesh(tmp_path, {"connectionPool": pool})
+    target = ScrapeTarget(f"{mesh.server.admin[0]}:{mesh.server.admin[1]}", namespace="callers", pod="loadgen-0")
+    try:
+        mesh.behave("v1", slow_share="100%", slow_by="300ms")
+        with PrometheusServer(tmp_path / "prometheus", [target], scrape_interval_s=0.25) as prometheus:
+            with ThreadPoolExecutor(max_workers=8) as callers:
+                answers_of = Counter(callers.map(lambda _: mesh.get(), range(8)))
+            assert answers_of == {(200, "v1", ""): 2, (503, "", "UO"): 6}
+
+            overflown = f'istio_requests_total{{response_flags="UO",destination_service="{HOST}"}}'
+            series = wait_for(lambda: query(prometheus, overflown), "series of the overflow", timeout_s=20)
+    finally:
+        mesh.close()
+
+    assert [s["value"][1] for s in series] == ["6"]
+    labels = series[0]["metric"]
+    assert labels["destination_workload"] == "unknown"
+    assert (labels["destination_service_name"], labels["destination_service_namespace"]) == ("payment", "default")
+
+
+@pytest.mark.slow
+def test_a_scrape_holds_what_is_read_and_little_more(breaking_mesh: Mesh) -> None:
+    mesh = breaking_mesh
+    mesh.apply([{"route": [to("v1", 50), to("v2", 50)]}])
+    for _ in range(40):
+        mesh.get()
+    page = f"{mesh.server.admin_url}/stats/prometheus"
+
+    series = wait_for(  # histograms come with the next flush
+        lambda: "request_duration_milliseconds_count" in (text := fetch(page).decode()) and text, "latency"
+    ).splitlines()
+
+    kept = re.compile(f"(envoy_(?=istio))?({CONTROLLER_METRICS})[{{]")
+    others = [line for line in series if not line.startswith("#") and not kept.match(line)]
+    # four clusters: v1, v2, one without pods, the whole service
+    for metric in ("outlier_detection_ejections_active", "membership_total"):
+        clusters = [line for line in series if line.startswith(f"envoy_cluster_{metric}{{")]
+        assert len(clusters) == 4
+        assert sum(f'{{cluster_name="outbound|80|v2|{HOST}"}}' in line for line in clusters) == 1
+    assert len(others) < 12, others
 
 
 def test_envoy_is_ended_by_its_server_object(mesh: Mesh) -> None:

@@ -24,13 +24,14 @@ _FILTER_TYPES = {
 }
 _HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
-# Istio's proxies report a selection too; everything else would make each scrape of every cluster hundreds of lines.
+# Istio's proxies report a selection too: what callers of a mesh report when asked for outlier detection, and what says
+# which configuration is in force. Everything else would make each scrape of every cluster hundreds of lines.
 _REPORTED = (
     r"^istio\..*",
-    r"^cluster\..*\.(outlier_detection\.ejections_.*|membership_.*|upstream_cx_active|upstream_rq_pending_overflow)$",
-    r"^cluster_manager\.(cds\..*|active_clusters)$",
-    r"^http\..*\.rds\..*",
-    r"^http\..*\.(downstream_rq_total|downstream_cx_active|no_route|no_cluster)$",
+    r"^cluster\..*\.(outlier_detection\.ejections_(active|enforced_total)|membership_(total|healthy))$",
+    r"^cluster_manager\.(cds\.(version_text|update_rejected)|active_clusters)$",
+    r"^http\..*\.rds\..*\.(version_text|update_rejected)$",
+    r"^http\.outbound\.(downstream_rq_total|no_route|no_cluster)$",
     r"^server\.(live|state|uptime|memory_allocated)$",
 )
 

@@ -20,18 +20,29 @@ def fast_abort(
     thresholds: OutlierDetection,
     canary: ArmCounts,
     stable: ArmCounts,
-    ejections: Ejections | None = None,  # noqa: ARG001 - read where exported, judged from the next release on
+    ejections: Ejections | None = None,
 ) -> Verdict | None:
     """Judge the counts of one `thresholds.interval`, ending now: a fail, or None when nothing is near-total.
 
-    Fails when the canary has at least `consecutive5xxErrors` errors, at least half of its requests failed, and stable's
-    share of errors is at most a quarter of the canary's. Without a stable request the canary's share decides alone.
+    Fails when Envoy's outlier detection has ejected all of the canary's hosts, or more than `maxEjectionPercent` of
+    them, and none of stable's; or when the canary has at least `consecutive5xxErrors` errors, at least half of its
+    requests failed, and stable's share of errors is at most a quarter of the canary's. Without a stable request the
+    canary's share decides alone.
     Raises ValueError for impossible counts.
     """
     check_arm(canary, "canary")
     check_arm(stable, "stable")
+    if ejections is not None and _is_ejected(thresholds, ejections):
+        return Verdict(Outcome.FAIL, Reason.FAST_ABORT, sentence.ejected(ejections, canary, stable))
     if canary.errors < thresholds.consecutive5xx_errors or canary.errors < FAILING_SHARE * canary.requests:
         return None
     if stable.error_share > STABLE_TO_CANARY * canary.error_share:
         return None
     return Verdict(Outcome.FAIL, Reason.FAST_ABORT, sentence.fast_abort(thresholds, canary, stable))
+
+
+def _is_ejected(thresholds: OutlierDetection, ejections: Ejections) -> bool:
+    if not ejections.canary or ejections.stable:
+        return False
+    share = ejections.canary / max(ejections.canary_members, ejections.canary)
+    return share == 1 or 100 * share > thresholds.max_ejection_percent

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from canary.analysis import sentence
 from canary.analysis.counts import MINUTE_S, LastMinute
-from canary.analysis.interval import confidence_sequence
 from canary.analysis.mixture import WORSE, Mixture
+from canary.analysis.witness import FULL_WEIGHT, HEADER_STEP, PASSES_BELOW, Finding
 from canary.model.policy import Policy
 from canary.model.verdict import ArmCounts, Evidence, Reason, Window
 
@@ -58,7 +59,7 @@ class BoundedShare:
     l = (s ln(q / bound) + (n - s) ln((1 - q) / (1 - bound))) / phi. For p <= bound its exponential expects at most 1.
     """
 
-    __slots__ = ("_bad_worth", "_good_worth", "mixture")
+    __slots__ = ("_worth", "mixture")
 
     HIGHEST_BET = 0.97
 
@@ -70,19 +71,12 @@ class BoundedShare:
             raise ValueError(f"dispersion must be at least 1 and finite, not {phi}")
         bets = [min(self.HIGHEST_BET, multiple * bound) for multiple in WORSE.multiples]
         self.mixture = Mixture(WORSE, alpha)
-        self._bad_worth = [math.log(bet / bound) / phi for bet in bets]
-        self._good_worth = [math.log((1 - bet) / (1 - bound)) / phi for bet in bets]
+        self._worth = [(math.log(bet / bound) / phi, math.log((1 - bet) / (1 - bound)) / phi) for bet in bets]
 
     def observe(self, step: int, total: int, bad: int) -> None:
         """Take in one window: `bad` of `total` requests."""
         good = total - bad
-        self.mixture.update(
-            step,
-            [
-                bad * bad_worth + good * good_worth
-                for bad_worth, good_worth in zip(self._bad_worth, self._good_worth, strict=True)
-            ],
-        )
+        self.mixture.update(step, [bad * bad_worth + good * good_worth for bad_worth, good_worth in self._worth])
 
 
 class AbsoluteLimit:
@@ -115,7 +109,9 @@ class AbsoluteLimit:
         if window.step != self._step:
             self._step, self.judged_in_step = window.step, (0, 0)
         self._minute.add(window, *counts)
-        self.stable_breaches = window.weight < 100 and self._does_stable_breach(window, stable_total, stable_bad)
+        self.stable_breaches = window.weight < FULL_WEIGHT and self._does_stable_breach(
+            window, stable_total, stable_bad
+        )
         if not self.stable_breaches:
             self._canary.observe(window.step, canary_total, canary_bad)
             self._judged = [sum(pair) for pair in zip(self._judged, counts, strict=True)]
@@ -144,15 +140,37 @@ class AbsoluteLimit:
         canary_total, canary_bad, _, _ = self._minute.sums
         return self.stable_breaches and canary_bad > self.objective.bound * canary_total
 
-    @property
-    def last_minute(self) -> Evidence:
-        """Both arms' counts over the last minute (E is that of the whole rollout)."""
-        return self._numbers(self._minute.sums)
+    def breach(self) -> Finding | None:
+        """While stable breaches too, nothing is said: it is no evidence then."""
+        if not self.is_breached or self.stable_breaches:
+            return None
+        slower_than = self.objective.slower_than_ms
+        return Finding(self.objective.reason, sentence.breach(self.evidence[0], slower_than, self.judged_in_step))
+
+    def doubt(self) -> Finding | None:
+        return self._undecided() if self.e_value >= PASSES_BELOW else None
+
+    def over_limit(self) -> Finding | None:
+        """This step's plain counts are over the limit. In the header stage debug users are too few to say."""
+        total, bad = self.judged_in_step
+        is_over = self._step != HEADER_STEP and bad > self.objective.bound * total
+        return self._undecided() if is_over else None
+
+    def incident(self) -> Finding | None:
+        """Both versions are over the limit."""
+        if not self.is_service_incident:
+            return None
+        text = sentence.incident(self._numbers(self._minute.sums), self.objective.slower_than_ms)
+        return Finding(Reason.SERVICE_INCIDENT, text)
+
+    def _undecided(self) -> Finding:
+        text = sentence.undecided(self.evidence[0], self.objective.slower_than_ms, self.judged_in_step, PASSES_BELOW)
+        return Finding(Reason.INCONCLUSIVE, text)
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> tuple[Evidence, ...]:
         """Both arms' counts in all windows that were evidence, and E."""
-        return self._numbers(self._judged)
+        return (self._numbers(self._judged),)
 
     def _numbers(self, counts: tuple[int, ...] | list[int]) -> Evidence:
         canary_total, canary_bad, stable_total, stable_bad = counts
@@ -166,5 +184,4 @@ class AbsoluteLimit:
             bound=self.objective.bound,
             e_value=mixture.e_value,
             limit=mixture.limit,
-            interval=confidence_sequence(canary_total, canary_bad, self._alpha * 2),
         )

@@ -44,3 +44,36 @@ def _edge(inside: float, outside: float, is_plausible: Callable[[float], bool]) 
 
 def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def upper_bound(total: int, bad: int, alpha: float) -> float:
+    """The largest share (0-1) that `bad` of `total` leave plausible: Clopper & Pearson's one-sided bound (1934).
+
+    The p at which seeing at most `bad` of `total` has the chance `alpha`; 1 without a request or when all are bad.
+    """
+    if bad >= total:
+        return 1.0
+    low, high = bad / total, 1.0
+    for _ in range(_BISECTIONS * 2):
+        middle = (low + high) / 2
+        if _chance_of_at_most(bad, total, middle) > alpha:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _chance_of_at_most(bad: int, total: int, share: float) -> float:
+    """P(Binomial(total, share) <= bad) for share >= bad / total: terms fall from the last one down."""
+    if share >= 1:
+        return 0.0
+    log_choose = math.lgamma(total + 1) - math.lgamma(bad + 1) - math.lgamma(total - bad + 1)
+    log_term = log_choose + bad * math.log(share) + (total - bad) * math.log1p(-share) if share else -math.inf
+    term = largest = math.exp(log_term)
+    chance, odds = 0.0, (1 - share) / share if share else math.inf
+    for count in range(bad, -1, -1):
+        chance += term
+        if term <= largest * 1e-17:
+            break
+        term *= odds * count / (total - count + 1)
+    return min(1.0, chance)

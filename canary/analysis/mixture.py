@@ -45,21 +45,25 @@ WORSE = Grid.dealt(
 )
 """From a quarter worse to three hundred times: the grid of "worse at all?" and of the absolute objectives."""
 
+BEYOND = Grid.dealt(multiples=(1.2, 1.45, 1.8, 2.4, 4, 10, 40), proportions=(1, 2, 3, 3, 2, 1, 1))
+"""The grid of "worse than the policy tolerates?"."""
+
 
 class Mixture:
     """One test martingale E, kept as the logarithms of its stakes: eleven floats, however long the rollout runs.
 
     `alpha` is the chance of a false alarm it may spend over its whole life; it decides at `limit` = 1/alpha. No bet may
-    grow by more than the limit in one window, so a single odd window never decides alone (capping only lowers E).
+    grow by more than `cap` (the limit, unless said otherwise) in one window: capping only lowers E.
     """
 
-    __slots__ = ("_log_limit", "_log_shares", "_log_stakes", "_step", "grid", "limit", "log_e")
+    __slots__ = ("_log_cap", "_log_limit", "_log_shares", "_log_stakes", "_step", "grid", "limit", "log_e")
 
-    def __init__(self, grid: Grid, alpha: float) -> None:
+    def __init__(self, grid: Grid, alpha: float, cap: float | None = None) -> None:
         self.grid = grid
         self.limit = round(1 / alpha, 6)
         self.log_e = 0.0
         self._log_limit = math.log(self.limit)
+        self._log_cap = self._log_limit if cap is None else math.log(cap)
         self._log_shares = tuple(math.log(share) for share in grid.shares)
         self._log_stakes = list(self._log_shares)
         self._step: int | None = None
@@ -67,7 +71,7 @@ class Mixture:
     @property
     def e_value(self) -> float:
         """E, at least 0 and always finite."""
-        return math.exp(min(self.log_e, LARGEST_LOG_E))
+        return shown(self.log_e)
 
     @property
     def has_decided(self) -> bool:
@@ -79,9 +83,9 @@ class Mixture:
         if self._step is not None and step != self._step:
             self._deal_again()
         self._step = step
-        stakes = self._log_stakes
+        stakes, cap = self._log_stakes, self._log_cap
         for place, increment in enumerate(increments, start=1):
-            stakes[place] += min(increment, self._log_limit)
+            stakes[place] += increment if increment < cap else cap
         self.log_e = log_sum(stakes)
 
     def _deal_again(self) -> None:
@@ -92,7 +96,12 @@ class Mixture:
         ]
 
 
+def shown(log_e: float) -> float:
+    """E of its logarithm, at least 0 and always finite."""
+    return math.exp(min(log_e, LARGEST_LOG_E))
+
+
 def log_sum(logs: Sequence[float]) -> float:
     """ln(sum(exp(x))) of finite x, without overflow or underflow."""
     largest = max(logs)
-    return largest + math.log(sum(math.exp(value - largest) for value in logs))
+    return largest + math.log(sum([math.exp(value - largest) for value in logs]))

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from canary.model.policy import OutlierDetection
 from canary.model.units import format_duration
-from canary.model.verdict import ArmCounts, Evidence, SourceState
+from canary.model.verdict import ArmCounts, Ejections, Evidence, SourceState
 
 LARGEST_RATIO = 1_000_000
 
@@ -87,6 +87,14 @@ def fast_abort(thresholds: OutlierDetection, canary: ArmCounts, stable: ArmCount
     )
 
 
+def ejected(ejections: Ejections, canary: ArmCounts, stable: ArmCounts) -> str:
+    return (
+        f"Envoy has ejected {ejections.canary:,} of {max(ejections.canary_members, ejections.canary):,} canary hosts "
+        f"(outlierDetection) and none of stable's {ejections.stable_members:,}; {errors_text(canary, 'canary')}; "
+        f"{stable_text(stable.errors, stable.requests)}."
+    )
+
+
 def _weighed(numbers: Evidence) -> str:
     return f"with evidence {ratio_text(numbers.e_value)} (limit {ratio_text(numbers.limit)})"
 
@@ -147,12 +155,15 @@ def nobody_came(stable: ArmCounts) -> str:
     )
 
 
-def healthy(canary: ArmCounts, stable: ArmCounts, *, max_errors: float | None, p99_ms: float | None) -> str:
-    """The counts of this step, each beside its limit."""
+def healthy(
+    canary: ArmCounts, stable: ArmCounts, *, max_errors: float | None, p99_ms: float | None, health: str = ""
+) -> str:
+    """The counts of this step, each beside its limit, and the evidence of `health` where it was asked for."""
     parts = [errors_text(canary, "canary") + ("" if max_errors is None else f", limit {share_text(max_errors)}")]
     if p99_ms is not None:
         parts.append(f"{p99_text(canary, p99_ms)}, limit {bound_text(p99_ms)}")
-    return "; ".join((*parts, stable_text(stable.errors, stable.requests))) + "."
+    parts.append(stable_text(stable.errors, stable.requests))
+    return "; ".join([*parts, health] if health else parts) + "."
 
 
 def unavailable(source: SourceState) -> str:

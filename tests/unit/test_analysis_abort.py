@@ -68,8 +68,34 @@ def test_it_keeps_nothing_between_two_looks(judge: Judge):
         assert judge.abort(ArmCounts(4, 4), ArmCounts(100)) is None
 
 
-def test_ejections_are_taken_and_do_not_decide_yet(judge: Judge):
-    assert judge.abort(ArmCounts(100), ArmCounts(100), Ejections(canary=2, canary_members=2)) is None
+def test_a_canary_whose_hosts_are_all_ejected_goes_back_at_once_whatever_its_own_figures_say(judge: Judge):
+    gone = judge.abort(ArmCounts(0), ArmCounts(100), Ejections(canary=2, canary_members=2, stable_members=2))
+
+    assert gone is not None
+    assert gone.sentence == (
+        "Envoy has ejected 2 of 2 canary hosts (outlierDetection) and none of stable's 2; no canary request; "
+        "stable 0 of 100 (0 %)."
+    )
+
+
+@pytest.mark.parametrize(
+    "ejections",
+    [
+        Ejections(canary=1, canary_members=2),
+        Ejections(canary=2, canary_members=2, stable=1, stable_members=2),
+        Ejections(canary=0, canary_members=0),
+    ],
+)
+def test_some_ejected_hosts_or_those_of_both_versions_decide_nothing(judge: Judge, ejections: Ejections):
+    assert judge.abort(ArmCounts(100), ArmCounts(100), ejections) is None
+
+
+def test_more_ejected_than_max_ejection_percent_is_enough():
+    thresholds = {"maxEjectionPercent": 50}
+    judge = Judge(Policy.model_validate({"name": "x", "strategy": {"weights": [100]}, "outlierDetection": thresholds}))
+
+    assert judge.abort(ArmCounts(9), ArmCounts(9), Ejections(canary=2, canary_members=4)) is None
+    assert judge.abort(ArmCounts(9), ArmCounts(9), Ejections(canary=3, canary_members=4)) is not None
 
 
 def test_impossible_counts_are_refused(judge: Judge):

@@ -23,7 +23,7 @@ SETTLE = 2.0
 
 
 def policy(match: dict[str, Any] | None = None, **analysis: Any) -> Policy:
-    limits = {"errorRate": {"max": "1%"}, "p99": {"max": "500ms"}}
+    limits = {"errorRate": {"max": "1%", "vsStable": "off"}, "p99": {"max": "500ms", "vsStable": "off"}}
     strategy: dict[str, Any] = {"weights": [10, 50, 100], "hold": "30s"}
     if match is not None:
         strategy["match"] = {"headers": {"x-debug-user": {"exact": "true"}}, "hold": "30s", **match}
@@ -112,8 +112,6 @@ def test_a_pass_says_its_counts_beside_the_limits_and_stable():
     assert (errors.metric, errors.canary_total, errors.canary_bad) == ("error_rate", 400, 1)
     assert (errors.stable_total, errors.stable_bad, errors.bound, errors.limit) == (1180, 1, 0.01, 200)
     assert (p99.metric, p99.canary_total, p99.canary_bad, p99.bound) == ("p99", 399, 2, 0.01)
-    assert errors.interval is not None
-    assert errors.interval[0] < 1 / 400 < errors.interval[1]
 
 
 def test_a_healthy_release_at_a_tenth_of_its_limit_is_never_failed_in_a_hundred_rollouts():
@@ -129,7 +127,7 @@ def test_a_healthy_release_at_a_tenth_of_its_limit_is_never_failed_in_a_hundred_
 
 
 def test_a_policy_without_absolute_limits_still_asks_for_requests():
-    rollout = Rollout(policy(errorRate={}, p99={}))
+    rollout = Rollout(policy(errorRate={"vsStable": "off"}, p99={"vsStable": "off"}))
 
     assert rollout.window(arm(49, errors=3)).outcome is Outcome.HOLD
     verdict = rollout.window(arm(1))
@@ -537,9 +535,6 @@ def test_whatever_is_observed_every_figure_is_finite_and_a_pass_had_fresh_reques
         for numbers in verdict.evidence:
             assert math.isfinite(numbers.e_value)
             assert 0 <= numbers.anytime_p <= 1
-            if numbers.interval is not None:
-                low, high = numbers.interval
-                assert 0 <= low <= numbers.canary_bad / numbers.canary_total <= high <= 1
     if final.outcome is Outcome.PASS:
         assert changed["available"]
         assert changed["series_seen"]

@@ -180,7 +180,7 @@ def test_one_window_alone_never_decides():
 @pytest.mark.parametrize("bad", [0, 10**15])
 def test_the_hugest_counts_for_thousands_of_windows_stay_finite(bad: int):
     process = BoundedShare(0.01, ALPHA)
-    worth = [bad * b + (10**15 - bad) * g for b, g in zip(process._bad_worth, process._good_worth, strict=True)]
+    worth = [bad * b + (10**15 - bad) * g for b, g in process._worth]
 
     for index in range(2000):
         process.mixture.update(index // 100, [500 * value for value in worth])

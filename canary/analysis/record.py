@@ -150,9 +150,10 @@ class Recorder:
         if awaited is None or (awaited.last_end is not None and (ours is None or ours < awaited.last_end)):
             return
         if awaited.baseline == self._baseline and _same_windows(awaited, self._chunks):
-            self._lost += awaited.lost
-            before, self._entries = self._entries, []
-            for entry in (*awaited.entries, *before):
+            self._lost = max(self._lost, awaited.lost)
+            ours_alone = [entry for entry in self._entries if entry not in awaited.entries]
+            self._entries = []
+            for entry in (*awaited.entries, *ours_alone):
                 self._keep(entry)
             self._earlier.pop()
         self._awaited = None

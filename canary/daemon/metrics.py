@@ -40,6 +40,10 @@ class Metrics:
         self.missed_jobs = Counter(
             "canary_scheduler_missed", "Runs the scheduler dropped", ["job", "why"], registry=reg
         )
+        self.record_saves = Counter("canary_record_saves", "Evidence records written", registry=reg)
+        self.record_failures = Counter(
+            "canary_record_failures", "Evidence records that could not be written", ["reason"], registry=reg
+        )
 
     def count_request(self, verb: str, plural: str, status: int, seconds: float) -> None:
         """Hook for the gateway."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from canary.cli.actor import actor
-from canary.cli.attempt import Attempt, part, text
+from canary.cli.attempt import Attempt, number, part, text
 from canary.cli.exits import ExitCode, stop
 from canary.cli.heartbeat import no_controller
 from canary.cli.options import (
@@ -28,6 +28,8 @@ from canary.cli.reach import Cluster, reach
 from canary.cli.terminal import say
 from canary.cluster.kinds import CANARYROLLOUT
 from canary.model.phase import Phase
+
+ALL = 100
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +52,7 @@ def promote(
     _refuse_ended(attempt, "promoted", Phase.ROLLING_BACK)
     if attempt.step is None or attempt.phase in (Phase.PENDING, Phase.CHECKING):
         stop(f"{attempt.name} is {attempt.phase}: it has not begun, so there is nothing to promote")
-    if attempt.phase == Phase.PROMOTING:
+    if attempt.phase == Phase.PROMOTING and number(attempt.status, "weight", "desired") == ALL:
         stop(f"{attempt.name} already has all the traffic and is being promoted")
     if "paused" in attempt.spec:
         stop(f"{attempt.name} is paused{_by(attempt, 'paused')}: canary resume {attempt.name} first")

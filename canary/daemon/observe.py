@@ -15,7 +15,7 @@ from canary.daemon.sourcewatch import SourceWatch
 from canary.engine.observed import Finding, Observed, Pods, Resolved
 from canary.errors import ClusterError, FindingError
 from canary.mesh.router import MeshView, Request, Router
-from canary.model.policy import Policy
+from canary.model.policy import FULL_WEIGHT, Policy
 from canary.model.rollout import ArmStatus, Phase, Rollout, RolloutStatus, RouteStatus
 from canary.model.route import Arm, Route, RouteState
 
@@ -149,9 +149,11 @@ class Observer:
     ) -> tuple[RouteState | None, Finding | None]:
         if route is None:
             return None, None
-        is_baking = status.step is not None and status.step.index > status.step.of
+        # only then may the clean-up have begun; before, a stable that is missing was taken out by somebody
+        is_over = status.step is not None and status.step.index > status.step.of
+        has_everything = is_over and status.weight.desired == FULL_WEIGHT
         try:
-            return self.router.read(view, route, promoted=is_baking), None
+            return self.router.read(view, route, promoted=has_everything), None
         except FindingError as error:
             return None, Finding(error.reason, str(error))
 

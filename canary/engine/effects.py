@@ -15,9 +15,10 @@ from canary.engine.actions import Announce, CleanUp, FreezePolicy, Prepare, SetF
 from canary.engine.case import Case, Outcome, moved, updated
 from canary.engine.look import Look
 from canary.engine.mark import Mark
-from canary.engine.passing import pause_reason
-from canary.engine.signals import DRAIN_GRACE, SUBSET_GRACE
+from canary.engine.passing import DRAIN_GRACE, pause_reason
+from canary.engine.signals import SUBSET_GRACE
 from canary.engine.table import Effect, Signal
+from canary.model.policy import FULL_WEIGHT
 from canary.model.rollout import (
     Cause,
     CauseStatus,
@@ -91,17 +92,16 @@ def _prepare(case: Case) -> Outcome:
     )
 
 
-def _ask(case: Case, step: int) -> Outcome:
-    """Intent first: the step and its weight in status, then the route."""
+def _ask(case: Case, step: int, weight: int) -> Outcome:
+    """Intent first: the step and its weight in status, then the route. The bake keeps its time through it."""
     strategy = case.strategy
-    weight = strategy.weight_of(step)
     change = WeightChange(step=step, weight=weight, asked=case.now)
     status = moved(
         case,
         case.why,
         step=StepStatus(index=step, of=strategy.last_step),
         weight=case.status.weight.model_copy(update={"desired": weight, "observed": None}),
-        step_elapsed=timedelta(0),
+        step_elapsed=case.elapsed if step == case.step and case.is_baking else timedelta(0),
         resumed_at=None,
         paused_for=None,
         drift=None,
@@ -118,23 +118,31 @@ def _seen_as(case: Case, status: RolloutStatus) -> Any:
 
 
 def _begin(case: Case) -> Outcome:
-    outcome = _ask(case, case.strategy.first_step)
+    first = case.strategy.first_step
+    outcome = _ask(case, first, case.policy.weight_of(first))
     outcome = replace(outcome, status=updated(outcome.status, tile=case.observed.tile))
     where = "the header route" if case.strategy.match else f"{outcome.status.weight.desired} %"
     return _announced(outcome, Announce("Normal", "RolloutStarted", f"started with {where}: {case.why}"))
 
 
 def _advance(case: Case) -> Outcome:
-    outcome = _ask(case, case.step + 1)
-    weight = outcome.status.weight.desired
+    weight = case.policy.weight_of(case.step + 1)
+    outcome = _ask(case, case.step + 1, weight)
     if case.step == case.strategy.last_step:
-        return _announced(outcome, Announce("Normal", "Baking", f"all traffic is on the canary: {case.why}"))
+        has = "all traffic is" if weight == FULL_WEIGHT else f"{weight} % of the traffic, all but what stable keeps, is"
+        return _announced(outcome, Announce("Normal", "Baking", f"{has} on the canary: {case.why}"))
     return _announced(outcome, Announce("Normal", "StepPassed", f"going on to {weight} %: {case.why}"))
 
 
 def _jump(case: Case) -> Outcome:
-    outcome = _ask(case, case.strategy.last_step + 1)
+    outcome = _ask(case, case.strategy.last_step + 1, FULL_WEIGHT)
     return _announced(outcome, Announce("Normal", "FullPromotion", f"going to 100 % at once: {case.why}"))
+
+
+def _hand_over(case: Case) -> Outcome:
+    outcome = _ask(case, case.step, FULL_WEIGHT)
+    status = updated(outcome.status, paused_for=case.status.paused_for)  # a pause is not over by it
+    return _announced(replace(outcome, status=status), Announce("Normal", "HandingOver", f"going to 100 %: {case.why}"))
 
 
 def _announced(outcome: Outcome, announce: Announce) -> Outcome:
@@ -272,6 +280,7 @@ EFFECTS: Mapping[Effect, Callable[[Case], Outcome]] = MappingProxyType(
         Effect.RESUME: _resume,
         Effect.ADVANCE: _advance,
         Effect.JUMP: _jump,
+        Effect.HAND_OVER: _hand_over,
         Effect.ROLL_BACK: _roll_back,
         Effect.CLEAN: _clean,
         Effect.END: _end,

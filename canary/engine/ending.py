@@ -111,9 +111,7 @@ def inconclusive_rollback(look: Look) -> str | None:
     if not look.is_overdue or verdict is None:
         return None
     if look.policy.analysis.on_inconclusive is OnInconclusive.ROLLBACK or verdict.reason is Reason.NO_CANARY_TRAFFIC:
-        return f"ROLLBACK at {look.desired} %: no verdict after {format_duration(look.hold + look.max_wait)}: " + (
-            verdict.sentence
-        )
+        return f"ROLLBACK at {look.desired} %: no verdict after {format_duration(look.patience)}: " + (verdict.sentence)
     return None
 
 

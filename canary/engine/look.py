@@ -8,7 +8,7 @@ from functools import cached_property
 
 from canary.engine.mark import Mark, read_mark
 from canary.engine.observed import Observed
-from canary.model.policy import Policy, Strategy
+from canary.model.policy import FULL_WEIGHT, Policy, Strategy
 from canary.model.rollout import Cause, Phase, RolloutStatus, Wish
 from canary.model.verdict import Outcome, Reason
 
@@ -52,7 +52,7 @@ class Look:
         step = self.status.step
         if step is None or step.index > self.strategy.last_step + 1:
             return False
-        return self.status.weight.desired == self.strategy.weight_of(step.index)
+        return self.desired == self.policy.weight_of(step.index) or self.has_everything
 
     @property
     def step(self) -> int:
@@ -62,6 +62,16 @@ class Look:
     def desired(self) -> int:
         """The canary's integer percent that this step wants."""
         return self.status.weight.desired
+
+    @property
+    def is_baking(self) -> bool:
+        """The steps are over."""
+        return self.step > self.strategy.last_step
+
+    @property
+    def has_everything(self) -> bool:
+        """The bake, and nothing is kept on stable (any more): what is left is to end."""
+        return self.is_baking and self.desired == FULL_WEIGHT
 
     @property
     def is_active(self) -> bool:
@@ -90,7 +100,17 @@ class Look:
 
     @property
     def hold(self) -> timedelta:
+        """How long the step lasts at least."""
         return self.strategy.hold_of(self.step)
+
+    @property
+    def longest_hold(self) -> timedelta:
+        return self.strategy.longest_hold_of(self.step)
+
+    @property
+    def patience(self) -> timedelta:
+        """How long the step may go on without a verdict that ends it."""
+        return self.longest_hold + self.policy.analysis.max_wait
 
     @property
     def time_is_over(self) -> bool:
@@ -98,15 +118,11 @@ class Look:
 
     @property
     def is_overdue(self) -> bool:
-        """The step's hold and the policy's maxWait are over and there is still no verdict to go on."""
+        """The step's longest hold and the policy's maxWait are over and there is still no verdict to go on."""
         verdict = self.observed.verdict
         undecided = verdict is not None and verdict.outcome is Outcome.HOLD and verdict.reason not in BLIND
         sees = not self.is_blind and not self.stable_is_gone
-        return undecided and sees and self.time_is_over and self.elapsed >= self.hold + self.max_wait
-
-    @property
-    def max_wait(self) -> timedelta:
-        return self.policy.analysis.max_wait
+        return undecided and sees and self.time_is_over and self.elapsed >= self.patience
 
     @property
     def passes(self) -> bool:
@@ -135,7 +151,7 @@ class Look:
     def is_past_return(self) -> bool:
         """The clean-up after the promotion took stable off the route: a write that moves traffic is impossible now."""
         route = self.observed.route
-        return self.is_active and route is not None and route.without_stable
+        return self.is_active and self.has_everything and route is not None and route.without_stable
 
     @property
     def wants_header(self) -> bool:
@@ -145,7 +161,7 @@ class Look:
         match = self.strategy.match
         if match is None:
             return False
-        return self.step == 0 or (match.keep and self.step <= self.strategy.last_step)
+        return self.step == 0 or (match.keep and not self.is_baking)
 
     @property
     def route_is_as_desired(self) -> bool:

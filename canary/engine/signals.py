@@ -14,9 +14,6 @@ from canary.model.rollout import Phase
 SUBSET_GRACE = timedelta(seconds=1)
 """From a new subset to the first weight on it: istiod debounces 100 ms, and a route to a missing subset is 503 NC."""
 
-DRAIN_GRACE = timedelta(seconds=2)
-"""From the route's return to the removal of the subset: make before break, on the way down too."""
-
 
 def _finding(look: Look) -> str | None:
     return look.observed.finding.sentence if look.observed.finding else None
@@ -71,9 +68,9 @@ def _unclean(look: Look) -> str | None:
     if look.observed.is_clean:
         return None
     if look.phase is Phase.ROLLING_BACK:
-        has_drained = look.status.resumed_at is not None and look.now - look.status.resumed_at >= DRAIN_GRACE
-        return "what was added for the canary is no longer used" if has_drained else None
-    return passing.may_end(look)
+        is_back = look.status.resumed_at is not None and look.now - look.status.resumed_at >= passing.DRAIN_GRACE
+        return "what was added for the canary is no longer used" if is_back else None
+    return passing.may_end(look) if passing.has_drained(look) else None
 
 
 def _clock_stop(look: Look) -> str | None:
@@ -112,6 +109,7 @@ SIGNALS: Mapping[Signal, Callable[[Look], str | None]] = MappingProxyType(
         Signal.INCONCLUSIVE_ROLLBACK: ending.inconclusive_rollback,
         Signal.ADVANCE: passing.advance,
         Signal.BAKE: passing.bake,
+        Signal.HAND_OVER: passing.hand_over,
         Signal.FINISH: passing.finish,
         Signal.UNCLEAN: _unclean,
         Signal.ENDED_ROLLED_BACK: ending.ended(Phase.ROLLED_BACK),

@@ -12,6 +12,7 @@ from canary.engine.effects import EFFECTS
 from canary.engine.holding import hindered_by
 from canary.engine.look import Look
 from canary.engine.observed import Observed
+from canary.engine.passing import DRAIN_GRACE
 from canary.engine.signals import SIGNALS
 from canary.engine.table import TABLE, Effect
 from canary.model.rollout import HISTORY_LIMIT, EvidenceStatus, Phase, RolloutStatus, VerdictStatus
@@ -55,7 +56,7 @@ def step(observed: Observed, now: datetime) -> Decision:
         status = look.status.model_copy(update={"message": plain(why, 2048)}) if why else look.status
         is_news = bool(observed.share_problem) and why != look.status.message
         announce = (Announce("Warning", "ShareDiffers", why),) if is_news else ()
-        outcome = Outcome(status, after=announce, look_again_s=_until_the_hold_is_over(look))
+        outcome = Outcome(status, after=announce, look_again_s=_until_time_is_over(look))
     else:
         case, effect = found
         why, outcome = case.why, EFFECTS[effect](case)
@@ -86,12 +87,13 @@ def waiting_for(look: Look) -> str:
     return ""
 
 
-def _until_the_hold_is_over(look: Look) -> float | None:
-    """Seconds until this step's time is over, so that it does not wait for the next tick."""
+def _until_time_is_over(look: Look) -> float | None:
+    """Seconds until this step's time is over, or stable has drained, so that neither waits for the next tick."""
     if not look.is_active or look.status.resumed_at is None:
         return None
     left = (look.hold - look.elapsed).total_seconds()
-    return left if left > 0 else None
+    drained = (DRAIN_GRACE - (look.now - look.status.resumed_at)).total_seconds()
+    return next((seconds for seconds in (left, drained) if seconds > 0), None)
 
 
 def _as_seen(look: Look, status: RolloutStatus) -> RolloutStatus:

@@ -42,6 +42,7 @@ class Signal(StrEnum):
     INCONCLUSIVE_ROLLBACK = "not decided in time, policy: roll back"
     ADVANCE = "step passed"
     BAKE = "last step passed"
+    HAND_OVER = "bake over, stable still has its share"
     FINISH = "bake over"
     UNCLEAN = "leftovers"
     ENDED_ROLLED_BACK = "clean after a verdict"
@@ -67,6 +68,7 @@ class Effect(StrEnum):
     RESUME = "go on where it was"
     ADVANCE = "ask for the next step"
     JUMP = "ask for 100 %"
+    HAND_OVER = "ask for the share kept on stable"
     ROLL_BACK = "all traffic back, the route first"
     CLEAN = "take away what was added"
     END = "end"
@@ -126,9 +128,12 @@ def _table() -> Mapping[tuple[Phase, Signal], Rule]:
     on(paused, Effect.RESUME, promoting, Signal.RESUME_BAKE)
     on(paused, Effect.ADVANCE, progressing, Signal.ADVANCE)
     on(paused, Effect.ADVANCE, promoting, Signal.BAKE)
+    on(paused, Effect.HAND_OVER, paused, Signal.HAND_OVER)
     on(paused, Effect.CLEAN, paused, Signal.UNCLEAN)
     on(paused, Effect.END, Phase.SUCCEEDED, Signal.FINISH)
 
+    on(promoting, Effect.JUMP, promoting, Signal.PROMOTE_FULL)
+    on(promoting, Effect.HAND_OVER, promoting, Signal.HAND_OVER)
     on(promoting, Effect.CLEAN, promoting, Signal.UNCLEAN)
     on(promoting, Effect.END, Phase.SUCCEEDED, Signal.FINISH)
 

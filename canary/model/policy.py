@@ -13,7 +13,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from canary.model.base import DNS_LABEL, HEADER_NAME, PRINTABLE, DnsLabel, Model, Text, not_yet
 from canary.model.objectives import (
@@ -27,11 +28,12 @@ from canary.model.objectives import (
     OnInconclusive,
     Tolerance,
 )
-from canary.model.strategy import AdaptiveHold, Match, Retry, Strategy, StringMatch
+from canary.model.strategy import FULL_WEIGHT, AdaptiveHold, Match, Retry, Strategy, StringMatch
 from canary.model.units import Duration
 
 __all__ = [
     "DNS_LABEL",
+    "FULL_WEIGHT",
     "HEADER_NAME",
     "ISTIO_BUCKETS_MS",
     "P99",
@@ -117,6 +119,21 @@ class Policy(Model):
         if namespaces != ("*",):
             raise not_yet('restricting a policy to namespaces; use ["*"] or leave the field out')
         return namespaces
+
+    @field_validator("analysis")
+    @classmethod
+    def _room_for_stable(cls, analysis: Analysis, info: ValidationInfo) -> Analysis:
+        strategy, most = info.data.get("strategy"), FULL_WEIGHT - analysis.keep_stable_weight
+        over = [weight for weight in strategy.weights[:-1] if weight >= most] if strategy else []
+        if over:
+            text = f"leaves the canary {most}% in the last step, so every weight before it must be less, not {over}"
+            flaw = InitErrorDetails(type=PydanticCustomError("value_error", text), loc=("keepStable",), input=most)
+            raise ValidationError.from_exception_data("Analysis", [flaw])
+        return analysis
+
+    def weight_of(self, step: int) -> int:
+        """The canary's integer percent at a step; what `keepStable` says stays on stable, in the bake too."""
+        return min(self.strategy.weight_of(step), FULL_WEIGHT - self.analysis.keep_stable_weight)
 
     @property
     def canonical_json(self) -> str:

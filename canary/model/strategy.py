@@ -11,6 +11,9 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 from canary.model.base import HeaderName, Model, Text, not_yet
 from canary.model.units import Duration, format_duration
 
+FULL_WEIGHT = 100
+"""The integer percent that is all of a service's traffic."""
+
 
 class StringMatch(Model):
     """Istio's StringMatch: exactly one of exact, prefix, regex (RE2, matched by Envoy, never here)."""
@@ -146,9 +149,9 @@ class Strategy(Model):
 
     @property
     def last_step(self) -> int:
-        """The step at 100 %; one more is the bake."""
+        """The step at the last weight; one more is the bake."""
         return len(self.plan)
 
     def weight_of(self, step: int) -> int:
-        """The canary's integer percent at a step: 0 in the header stage, 100 in the bake."""
-        return (0, *self.plan, 100)[step]
+        """The plan's integer percent at a step: 0 in the header stage, 100 in the bake. See `Policy.weight_of`."""
+        return (0, *self.plan, FULL_WEIGHT)[step]

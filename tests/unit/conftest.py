@@ -52,6 +52,8 @@ class World:
     route: RouteState | None = field(default_factory=lambda: RouteState(0, header=False, resource_version="1"))
     route_problem: Finding | None = None
     has_subset: bool = False
+    stable_is_ours: bool = False
+    """An earlier rollout added stable to the route, so that this one's promotion takes it out again."""
     finding: Finding | None = None
     pods: Pods = field(default_factory=lambda: Pods(2, 2))
     target_revision: str = "v2hash"
@@ -78,7 +80,9 @@ class World:
         """As the daemon asks it: nothing added for the canary is left, but what a promoted canary needs."""
         if self.phase not in CLEANED or self.route is None:
             return True
-        return self.phase is not Phase.ROLLING_BACK or not (self.has_subset or self.route.mark)
+        if self.phase is Phase.ROLLING_BACK:
+            return not (self.has_subset or self.route.mark)
+        return not self.stable_is_ours or self.route.weight < 100 or self.route.without_stable
 
     def rollout(self) -> Rollout:
         return Rollout(
@@ -151,6 +155,7 @@ class World:
                     self.phases.append(self.phase)
             case Shift(weight, header, mark):
                 assert self.route is not None, "the route is gone"
+                assert not self.route.without_stable, "there is nothing to go back to"
                 self.route = replace(self.route, weight=weight, header=header, mark=mark)
                 if not self.walked or self.walked[-1] != (weight, header):
                     self.walked.append((weight, header))
@@ -161,7 +166,8 @@ class World:
             case CleanUp(promoted):
                 assert self.route is not None, "the route is gone"
                 self.has_subset = promoted
-                self.route = replace(self.route, mark="")
+                is_out = promoted and self.stable_is_ours and self.route.weight == 100
+                self.route = replace(self.route, mark="", without_stable=is_out)
             case SetFinalizer(present):
                 self.finalizer = present
             case Announce():

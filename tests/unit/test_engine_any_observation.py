@@ -56,6 +56,8 @@ POLICIES = [
     policy({"weights": [100], "match": MATCH | {"keep": True}, "pauseAt": [100]}, {"onInconclusive": "promote"}),
     policy({"weights": [5, 100], "hold": ["1s", "0s"]}, {"onInconclusive": "rollback", "maxWait": "0s"}, "abort"),
     policy({"match": MATCH}),
+    policy({"weights": [10, 50, 100], "hold": {"min": "5s", "max": "1m"}, "bake": "20s"}, {"keepStable": "5%"}),
+    policy({"match": MATCH}, {"keepStable": "50%", "maxWait": "0s", "onInconclusive": "rollback"}),
 ]
 STABLE = ArmStatus(deployment="payment-v1", subset="v1", label="version", value="v1", revision="v1hash")
 CANARY = ArmStatus(deployment="payment-v2", subset="v2", label="version", value="v2", revision="v2hash")
@@ -114,7 +116,7 @@ statuses = built(
         max_size=1,
     ).map(tuple),
 )
-consistent = st.tuples(statuses, st.sampled_from(POLICIES), st.integers(0, 4)).map(
+consistent = st.tuples(statuses, st.sampled_from(POLICIES), st.integers(0, 4), st.booleans()).map(
     lambda drawn: drawn[0].model_copy(
         update={
             "service": "payment",
@@ -123,7 +125,11 @@ consistent = st.tuples(statuses, st.sampled_from(POLICIES), st.integers(0, 4)).m
             "route": ROUTE,
             "target_revision": "v2hash",
             "step": StepStatus(index=(index := min(drawn[2], drawn[1].strategy.last_step + 1)), of=1),
-            "weight": drawn[0].weight.model_copy(update={"desired": drawn[1].strategy.weight_of(index)}),
+            "weight": drawn[0].weight.model_copy(
+                update={
+                    "desired": 100 if index > drawn[1].strategy.last_step and drawn[3] else drawn[1].weight_of(index)
+                }
+            ),
         }
     )
 )
@@ -186,6 +192,7 @@ def observations(status: st.SearchStrategy[RolloutStatus]) -> st.SearchStrategy[
                 resource_version=st.just("1"),
                 foreign_weight=st.sampled_from([0, 0, 30, 95]),
                 mark=marks,
+                without_stable=st.booleans(),
             )
         ),
         route_problem=maybe(findings),
@@ -279,10 +286,27 @@ def test_no_canary_traffic_is_added_without_a_person_or_fresh_data(observed: Obs
         assert observed.verdict.outcome is Outcome.PASS or observed.policy is POLICIES[1]
         assert observed.verdict.reason not in (Reason.UNAVAILABLE, Reason.STALE)
         assert observed.verdict.outcome is Outcome.PASS or observed.verdict.reason not in (
-            Reason.NO_DATA, Reason.NO_TRAFFIC, Reason.NO_CANARY_TRAFFIC,
+            Reason.NO_DATA, Reason.NO_TRAFFIC, Reason.NO_CANARY_TRAFFIC, Reason.WARMING_UP,
         )  # fmt: skip
         assert not observed.source_problem
         assert observed.stable_revision == "v1hash"
+
+
+@given(any_observation)
+@thorough
+def test_stable_keeps_its_share_until_the_bake_is_over_or_a_person_wants_it_all(observed: Observed) -> None:
+    status, policy = observed.rollout.status, observed.policy
+    decision = step(observed, NOW)
+
+    new = written(decision)
+    if new is None or policy is None or not policy.analysis.keep_stable:
+        return
+    more = new.weight.desired > max(status.weight.desired, 100 - policy.analysis.keep_stable_weight)
+    wish = observed.rollout.spec.promote
+    if more and status.phase.divides_traffic and not (wish is not None and wish.full):
+        assert status.step is not None
+        assert status.step.index == policy.strategy.last_step + 1
+        assert new.step == status.step.model_copy(update={"of": policy.strategy.last_step})
 
 
 def carried_out(observed: Observed, decision: Decision) -> Observed:

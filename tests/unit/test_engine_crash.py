@@ -38,6 +38,15 @@ def fails(release: Any) -> None:
     release.say(Outcome.FAIL, Reason.ERROR_RATE, "5 % of requests fail.")
 
 
+def undecided(release: Any) -> None:
+    release.say(Outcome.HOLD, Reason.INCONCLUSIVE, "not sure yet.")
+
+
+def healthy(release: Any) -> None:
+    release.say(Outcome.PASS, Reason.HEALTHY, "no worse than its limits.")
+
+
+KEPT = {"keepStable": "5%"}
 HEADER = {"match": {"headers": {"x-debug-user": {"exact": "true"}}, "hold": "15s"}}
 STORIES = {
     "promoted": Story({}, {}, Phase.SUCCEEDED, [(10, False), (25, False), (50, False), (100, False)]),
@@ -78,6 +87,73 @@ STORIES = {
         Phase.SUCCEEDED,
         [(10, False), (25, False), (50, False), (100, False)],
     ),
+    "promoted, and what an earlier release added for stable goes": Story(
+        {"bake": "0s", "top": {"name": "with-leftovers"}},
+        {},
+        Phase.SUCCEEDED,
+        [(10, False), (25, False), (50, False), (100, False)],
+    ),
+    "stable keeps a share to the end": Story(
+        {"analysis": KEPT}, {}, Phase.SUCCEEDED, [(10, False), (25, False), (50, False), (95, False), (100, False)]
+    ),
+    "stable keeps a share, without a bake": Story(
+        {"analysis": KEPT, "bake": "0s", "top": {"name": "with-leftovers"}},
+        {},
+        Phase.SUCCEEDED,
+        [(10, False), (25, False), (50, False), (95, False), (100, False)],
+    ),
+    "stable keeps a share: rolled back in the bake": Story(
+        {"analysis": KEPT},
+        {50: fails},
+        Phase.ROLLED_BACK,
+        [(10, False), (25, False), (50, False), (95, False), (0, False)],
+    ),
+    "stable keeps a share: rolled back when it has just got all": Story(
+        {"analysis": KEPT, "top": {"name": "with-leftovers"}},
+        {70: lambda it: fails(it) if it.route.weight == 100 else None},
+        Phase.ROLLED_BACK,
+        [(10, False), (25, False), (50, False), (95, False), (100, False), (0, False)],
+    ),
+    "stable keeps a share, but a person wants it all": Story(
+        {"analysis": KEPT},
+        {20: lambda it: it.wish(promote=PromoteWish(full=True))},
+        Phase.SUCCEEDED,
+        [(10, False), (25, False), (100, False)],
+    ),
+    "stable keeps a share, and a person wants it all in the bake": Story(
+        {"analysis": KEPT},
+        {50: lambda it: it.wish(promote=PromoteWish(full=True))},
+        Phase.SUCCEEDED,
+        [(10, False), (25, False), (50, False), (95, False), (100, False)],
+    ),
+    "stable keeps a share, and a pause in the bake is promoted": Story(
+        {"analysis": KEPT},
+        {
+            50: lambda it: it.wish(paused=Wish()),
+            70: lambda it: it.wish(paused=None, promote=PromoteWish(step=5)),
+        },
+        Phase.SUCCEEDED,
+        [(10, False), (25, False), (50, False), (95, False), (100, False)],
+    ),
+    "stable keeps a share, and others move it": Story(
+        {"analysis": KEPT},
+        {50: lambda it: it.move_route(100)},
+        Phase.SUCCEEDED,
+        [(10, False), (25, False), (50, False), (95, False), (100, False)],
+        same_times=False,
+    ),
+    "header only, and stable keeps a share": Story(
+        {**HEADER, "weights": [], "analysis": KEPT},
+        {30: lambda it: it.wish(promote=PromoteWish(step=0))},
+        Phase.SUCCEEDED,
+        [(0, True), (95, False), (100, False)],
+    ),
+    "adaptive steps": Story(
+        {"hold": {"min": "5s", "max": "20s"}, "analysis": {"maxWait": "1m"}},
+        {10: undecided, 25: healthy},
+        Phase.SUCCEEDED,
+        [(10, False), (25, False), (50, False), (100, False)],
+    ),
     "weights moved by others": Story(
         {},
         {20: lambda it: it.move_route(0)},
@@ -86,6 +162,12 @@ STORIES = {
         same_times=False,
     ),
 }
+
+
+def begun(world: Make, story: Story) -> Any:
+    release = world(**story.policy)
+    release.stable_is_ours = release.policy.name == "with-leftovers"
+    return release
 
 
 def tell(release: Any, story: Story) -> Any:
@@ -109,11 +191,11 @@ def on_the_route(release: Any) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("name", STORIES)
 def test_killed_between_any_two_actions_it_goes_on_as_if_nothing_had_happened(world: Make, name: str) -> None:
     story = STORIES[name]
-    told = tell(world(**story.policy), story)
+    told = tell(begun(world, story), story)
     assert (told.phase, told.walked) == (story.end, story.walked)
 
     for cut in range(len(told.done)):
-        again = world(**story.policy)
+        again = begun(world, story)
         again.dies_before = cut
         tell(again, story)
 
@@ -140,10 +222,12 @@ def test_the_time_a_killed_controller_is_away_counts_for_the_step(world: Make, a
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("name", ["promoted", "rolled back", "header, then weights"])
+@pytest.mark.parametrize(
+    "name", ["promoted", "rolled back", "header, then weights", "stable keeps a share, without a bake"]
+)
 def test_killed_again_and_again_it_still_gets_there(world: Make, name: str, seed: int) -> None:
     story, chance, deaths = STORIES[name], random.Random(seed), []
-    release = world(**story.policy)
+    release = begun(world, story)
     undisturbed = release.look
 
     def look() -> Any:

@@ -243,9 +243,15 @@ class Gateway:
         uid: str | None = None,
         resource_version: str | None = None,
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
+        grace_seconds: int | None = None,
     ) -> None:
-        """Delete an object; with `uid` or `resource_version` only this very one, as it was read (else Conflict)."""
+        """Delete an object; with `uid` or `resource_version` only this very one, as it was read (else Conflict).
+
+        `grace_seconds` 0 takes a Pod away whose process has ended, as its kubelet does; None is the object's own.
+        """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
         pins = {"uid": uid, "resourceVersion": resource_version}
         if preconditions := {name: value for name, value in pins.items() if value is not None}:
             options["preconditions"] = preconditions

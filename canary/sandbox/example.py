@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from canary.model.annotations import POLICY as POLICY_ANNOTATION
+from canary.sandbox.workloads.nodes import HOSTNAME
 
 Json = dict[str, Any]
 
@@ -36,9 +37,17 @@ def deployment_name(version: str) -> str:
 
 
 def deployment(
-    version: str, behaviour: Mapping[str, str] = HEALTHY, *, policy: str | None = None, replicas: int = 2
+    version: str,
+    behaviour: Mapping[str, str] = HEALTHY,
+    *,
+    policy: str | None = None,
+    replicas: int = 2,
+    node: str | None = None,
 ) -> Json:
-    """The Deployment of one version; with `policy` it opts in to being released by canary."""
+    """The Deployment of one version; with `policy` it opts in to being released by canary.
+
+    `node` is where its pods shall be, one of the sandbox's (workloads/nodes.py).
+    """
     labels = {"app": SERVICE, "version": version}
     container = {
         "name": SERVICE,
@@ -49,6 +58,9 @@ def deployment(
     metadata: Json = {"name": deployment_name(version), "namespace": NAMESPACE, "labels": labels}
     if policy is not None:
         metadata["annotations"] = {POLICY_ANNOTATION: policy}
+    spec: Json = {"containers": [container]}
+    if node is not None:
+        spec["nodeSelector"] = {HOSTNAME: node}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -56,7 +68,7 @@ def deployment(
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
         },
     }
 

@@ -145,6 +145,20 @@ def test_a_deployment_becomes_processes_that_answer_with_its_version(cluster):
     assert annotations["deployment.kubernetes.io/revision"] == "1"
 
 
+def test_a_deployments_pods_are_on_the_node_it_selects_and_else_on_the_sandboxs_own(cluster):
+    cluster.run()
+    cluster.deploy("payment-v1", replicas=1)
+    cluster.deploy("payment-v2", replicas=0)
+    node = {"nodeSelector": {"kubernetes.io/hostname": "sandbox-b"}}
+    cluster.change({"spec": {"replicas": 2, "template": {"spec": node}}}, "payment-v2")
+    cluster.rolled_out("payment-v1")
+    pods = cluster.rolled_out("payment-v2")
+
+    nodes = {(pod["metadata"]["labels"]["version"], pod["spec"]["nodeName"]) for pod in pods}
+    assert nodes == {("v1", "sandbox"), ("v2", "sandbox-b")}
+    assert all(probe(url(pod)).status == 200 for pod in pods)
+
+
 def test_a_template_that_comes_back_reuses_its_replicaset_under_a_new_number(cluster):
     cluster.run()
     cluster.deploy(image="payment:v1")

@@ -2,11 +2,14 @@
 
 import socket
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from canary.sandbox.workloads.addresses import Addresses, Endpoint
+from canary.sandbox.workloads.nodes import is_ours, node_of
+from canary.sandbox.workloads.podprocess import PodProcess, Surroundings
 from canary.sandbox.workloads.podstatus import (
     Ended,
     Process,
@@ -122,3 +125,51 @@ def test_every_pod_has_an_address_of_its_own_and_busy_ones_are_passed_over():
 
     assert first.port == second.port == 8123
     assert second.address == f"{base}.{int(last) + 2}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "node"),
+    [
+        ({}, "sandbox"),
+        ({"nodeSelector": {"kubernetes.io/hostname": "sandbox-b"}}, "sandbox-b"),
+        ({"nodeSelector": {"kubernetes.io/hostname": "worker-1", "disk": "ssd"}}, "sandbox"),
+        ({"nodeSelector": None}, "sandbox"),
+        ({"nodeName": "worker-1"}, "worker-1"),
+    ],
+)
+def test_a_pod_is_on_the_node_it_asks_for_if_the_sandbox_has_it(spec, node):
+    assert node_of(spec) == node
+    assert is_ours(node) is (node != "worker-1")
+
+
+class ApiThatWaitsForAKubelet:
+    """Holds a deleted Pod until it is told that the process has ended, as a real one does for a Pod on a node."""
+
+    def __init__(self):
+        self.is_ready, self.taken_away = threading.Event(), []
+
+    def patch(self, *what, **_):
+        body = what[-1]
+        if body.get("status", {}).get("containerStatuses", [{}])[-1].get("ready"):
+            self.is_ready.set()
+
+    def delete(self, *what, **options):
+        self.taken_away.append((*what[1:], options))
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_a_deleted_pod_is_taken_away_when_its_process_has_ended_and_one_of_an_ending_runner_is_not(
+    is_deleted, tmp_path
+):
+    api = ApiThatWaitsForAKubelet()
+    ended = []
+    process = PodProcess(pod(namespace="default"), Surroundings(api, Addresses(), tmp_path, drain_s=0.0), ended.append)
+    process.start()
+    assert api.is_ready.wait(10)
+
+    process.end(drain=is_deleted)
+    process.join()
+
+    assert ended == ["payment-abc-x1"]
+    taken = ("default", "payment-abc-x1", {"uid": "payment-abc-x1", "grace_seconds": 0})
+    assert api.taken_away == ([taken] if is_deleted else [])

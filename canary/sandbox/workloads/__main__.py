@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
         help="Deployment -> ReplicaSet -> Pod; off where the real controllers run",
     )
     parser.add_argument(
-        "--pods", action=argparse.BooleanOptionalAction, default=True, help="a process for every Pod without a node"
+        "--pods", action=argparse.BooleanOptionalAction, default=True, help="a process for every Pod on no real node"
     )
     parser.add_argument("--drain", type=float, default=DRAIN_S, help="seconds a process serves on after its Pod left")
     parser.add_argument("--logs", type=Path, required=True, help="folder of the processes' logs")

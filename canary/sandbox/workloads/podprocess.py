@@ -1,8 +1,8 @@
 """One Pod's process from start to end, on a thread of its own: start, probe, restart, drain, stop.
 
 The order at the end is what keeps requests: the Pod is no longer ready (or is gone), the mesh takes its endpoint away,
-the process goes on serving for the drain, and only then it is told to end. It must never signal a process that it did
-not start.
+the process goes on serving for the drain, and only then it is told to end. A Pod that the API server still holds then
+is taken away. It must never signal a process that it did not start.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from canary.cluster.backoff import Backoff
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import POD
 from canary.cluster.timestamps import utc_now
-from canary.errors import ClusterError, NotFound, SandboxError
+from canary.errors import ClusterError, Conflict, NotFound, SandboxError
 from canary.sandbox.process import Child, answers
 from canary.sandbox.workloads import backend
 from canary.sandbox.workloads.addresses import PORT_ANNOTATION, Addresses
@@ -68,7 +68,7 @@ class PodProcess:
         self._pod, self._around, self._on_end = pod, around, on_end
         self._ending = threading.Event()
         self._drain_s = around.drain_s
-        self._is_reported, self._is_gone = False, False
+        self._is_reported, self._is_gone, self._is_deleted = False, False, False
         self._backoff = Backoff(base_seconds=1.0, cap_seconds=30.0, floor_share=1.0)
 
     def start(self) -> None:
@@ -79,7 +79,8 @@ class PodProcess:
         self._thread.join()
 
     def end(self, *, drain: bool = True) -> None:
-        """Ask it to end; returns at once. Without `drain` it does not wait for the mesh."""
+        """Ask it to end, as its Pod is deleted; returns at once. Without `drain` its runner ends, and nothing waits."""
+        self._is_deleted = drain
         if not drain:
             self._drain_s = 0.0
         self._ending.set()
@@ -114,6 +115,17 @@ class PodProcess:
             self._drain(child)
         finally:
             child.stop(self._pod["spec"].get("terminationGracePeriodSeconds", _GRACE_S))
+        if self._is_deleted and not self._is_gone:
+            self._take_away()
+
+    def _take_away(self) -> None:
+        """A deleted Pod stays where the API server waits for a kubelet's word that its process has ended."""
+        try:
+            self._around.gateway.delete(POD, self._namespace, self._name, uid=self.uid, grace_seconds=0)
+        except (NotFound, Conflict):  # it was faster, or another has its name
+            return
+        except ClusterError as error:
+            log.warning("pod %s/%s stays in the API: %s", self._namespace, self._name, error)
 
     def _keep_running(self, child: Child) -> None:
         crashes = 0

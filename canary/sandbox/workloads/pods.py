@@ -1,9 +1,9 @@
-"""Pod -> process, for every Pod that no node has taken: the sandbox's stand-in for a kubelet.
+"""Pod -> process, for every Pod on a node of the sandbox or on none: the sandbox's stand-in for a kubelet.
 
-A Pod with a nodeName belongs to somebody's real kubelet and is left alone. Pods without one leave the API server at
-once when they are deleted (there is no kubelet to wait for), so the DELETED event begins the drain; a Pod that a
-finalizer holds begins it with its deletionTimestamp. The image is never pulled: whatever its name, the process is
-`backend.py`, and the container's env says how it behaves.
+A Pod on any other node belongs to somebody's real kubelet and is left alone. A deleted Pod begins its drain with its
+DELETED event where the API server does not wait for a kubelet, else with its deletionTimestamp, and then leaves the API
+server when its process has ended. The image is never pulled: whatever its name, the process is `backend.py`, and the
+container's env says how it behaves.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import POD
 from canary.cluster.reflector import Change, Reflector
 from canary.sandbox.workloads.addresses import Addresses
+from canary.sandbox.workloads.nodes import NODE, is_ours
 from canary.sandbox.workloads.ownership import is_being_deleted
 from canary.sandbox.workloads.podprocess import PodProcess, Surroundings
 from canary.sandbox.workloads.replicasets import is_active
@@ -58,7 +59,7 @@ class PodRunner:
             self._end(old["metadata"]["uid"])
         if new is not None and is_being_deleted(new):
             self._end(new["metadata"]["uid"])
-        elif new is not None and is_active(new) and not new["spec"].get("nodeName"):
+        elif new is not None and is_active(new) and is_ours(new["spec"].get("nodeName") or NODE):
             self._begin(new)
 
     def _begin(self, pod: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from canary.cluster.kinds import POD, REPLICASET
 from canary.cluster.reflector import Reflector
 from canary.cluster.timestamps import parse_time, utc_now
 from canary.errors import NotFound
+from canary.sandbox.workloads.nodes import node_of
 from canary.sandbox.workloads.ownership import Object, is_being_deleted, owned_by, owner_reference
 
 _SAFE = "bcdfghjklmnpqrstvwxz2456789"
@@ -50,7 +51,7 @@ def deletion_order(pods: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def pod_for(replicaset: Object) -> dict[str, Any]:
-    """A new Pod of the ReplicaSet, under a name nobody has yet."""
+    """A new Pod of the ReplicaSet, under a name nobody has yet and on its node: there is no scheduler."""
     template, metadata = replicaset["spec"]["template"], replicaset["metadata"]
     suffix = "".join(random.choices(_SAFE, k=_SUFFIX_LENGTH))
     template_metadata = template.get("metadata") or {}
@@ -64,7 +65,7 @@ def pod_for(replicaset: Object) -> dict[str, Any]:
             "annotations": dict(template_metadata.get("annotations") or {}),
             "ownerReferences": [owner_reference(REPLICASET, replicaset)],
         },
-        "spec": template["spec"],
+        "spec": {**template["spec"], "nodeName": node_of(template["spec"])},
     }
 
 

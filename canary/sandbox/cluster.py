@@ -57,6 +57,8 @@ class Settings:
     policies: Path = field(default_factory=lambda: shipped("policies"))
     record: bool = False
     """Write down what became of each request (45 bytes each)."""
+    targets: tuple[ScrapeTarget, ...] = ()
+    """What Prometheus shall scrape besides Envoy, such as a node exporter."""
 
 
 def _silent(_sentence: str) -> None:
@@ -86,7 +88,7 @@ class Sandbox:
         admin = f"127.0.0.1:{free_port()}"
         self.prometheus = PrometheusServer(
             self.directory / "prometheus",
-            [ScrapeTarget(admin)],
+            [ScrapeTarget(admin), *self.settings.targets],
             self.settings.scrape_interval_s,
             port=self.settings.prometheus_port or None,
         )

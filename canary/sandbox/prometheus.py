@@ -46,6 +46,8 @@ class ScrapeTarget:
     """Targets of one job must agree on `path`, `params` and `keep`."""
     keep: str | None = CONTROLLER_METRICS
     """Regular expression over metric names; None stores everything the target exposes."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """More labels of the target, as service discovery may set them: `node` for a node exporter."""
 
 
 def find_prometheus() -> Path:
@@ -82,7 +84,7 @@ def _job(name: str, targets: Sequence[ScrapeTarget]) -> dict[str, Any]:
         "job_name": name,
         "metrics_path": first.path,
         "static_configs": [
-            {"targets": [t.address], "labels": {"namespace": t.namespace, "pod": t.pod}} for t in targets
+            {"targets": [t.address], "labels": {"namespace": t.namespace, "pod": t.pod, **t.labels}} for t in targets
         ],
         "metric_relabel_configs": _relabelings(first.keep),
     }

@@ -97,6 +97,16 @@ def test_prometheus_comes_back_on_its_address_with_its_history_or_without(exposi
     assert not server.is_running
 
 
+def test_a_node_exporter_is_scraped_whole_and_under_its_nodes_name() -> None:
+    node = ScrapeTarget("127.0.0.1:9100", path="/metrics", job="node", keep=None, labels={"node": "sandbox-b"})
+
+    envoy, exporter = scrape_config([ScrapeTarget("127.0.0.1:1"), node])["scrape_configs"]
+
+    assert envoy["static_configs"][0]["labels"] == {"namespace": "default", "pod": "gateway-0"}
+    assert exporter["static_configs"][0]["labels"]["node"] == "sandbox-b"
+    assert [rule for rule in exporter["metric_relabel_configs"] if rule.get("action") == "keep"] == []
+
+
 def test_targets_of_one_job_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(SandboxError, match="'apps' differ in path"):
         scrape_config([ScrapeTarget("a:1", job="apps"), ScrapeTarget("b:1", job="apps", path="/metrics")])

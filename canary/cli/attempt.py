@@ -142,39 +142,51 @@ class Attempt:
         """Whether the step's time passes: it stops in a pause and while the metrics source is away."""
         return moment(self.status, "resumedAt") is not None
 
-    def left(self, now: datetime) -> timedelta | None:
-        """Time left in the step, zero when its hold is over; None where the step does not end by the clock."""
+    def left(self, now: datetime) -> tuple[timedelta, timedelta] | None:
+        """Time left in the step, least and longest: the same but for an adaptive one, zero when it is over.
+
+        None where the step does not end by the clock.
+        """
         if self.phase not in (Phase.PROGRESSING, Phase.PROMOTING) or self.step is None:
             return None
         hold = self._hold(self.step[0])
-        if hold is None:
+        least = _duration(hold.get("min") if isinstance(hold, Mapping) else hold)
+        longest = _duration(hold.get("max") if isinstance(hold, Mapping) else hold)
+        if least is None or longest is None:
             return None
         elapsed = _duration(self.status.get("stepElapsed")) or timedelta(0)
         resumed = moment(self.status, "resumedAt")
         if resumed is not None:
             elapsed += max(timedelta(0), now - resumed)
-        return max(timedelta(0), hold - elapsed)
+        return max(timedelta(0), least - elapsed), max(timedelta(0), longest - elapsed)
 
     def left_text(self, now: datetime) -> str:
-        """Such as "1m30s"; "stopped" while the clock stands; "due" when only evidence is missing."""
+        """Such as "1m30s"; "14s-4m54s" and then "<4m40s" in an adaptive step, which evidence ends; "stopped" while the
+        clock stands; "due" when only evidence is missing."""
         left = self.left(now)
         if left is None:
             return ""
         if not self.clock_runs:
             return "stopped"
-        return exact(left) if left else "due"
+        least, longest = left
+        if not longest:
+            return "due"
+        return (
+            exact(least) if least == longest else f"{exact(least)}-{exact(longest)}" if least else f"<{exact(longest)}"
+        )
 
-    def _hold(self, step: int) -> timedelta | None:
+    def _hold(self, step: int) -> Any:
+        """What the policy says of a step's time, as it is written."""
         strategy = part(self.status, "policy", "resolved", "strategy")
         weights = strategy.get("weights") or [100]
         if step == 0:
-            return _duration(part(strategy, "match").get("hold")) if strategy.get("weights") else None
+            return part(strategy, "match").get("hold") if strategy.get("weights") else None
         if not isinstance(weights, list) or step > len(weights):
-            return _duration(strategy.get("bake"))
+            return strategy.get("bake")
         hold = strategy.get("hold")
         if isinstance(hold, list):
-            return _duration(hold[step - 1]) if step <= len(hold) else None
-        return _duration(hold)
+            return hold[step - 1] if step <= len(hold) else None
+        return hold
 
 
 def newest_first(attempts: Sequence[Attempt]) -> list[Attempt]:

@@ -104,9 +104,13 @@ def _step(attempt: Attempt, now: datetime) -> str:
     left = attempt.left(now)
     if left is None:
         return name
+    least, longest = left
+    span = exact(least) if least == longest else f"{exact(least)} to {exact(longest)}"
     if not attempt.clock_runs:
-        return f"{name}, clock stopped with {exact(left)} left"
-    return f"{name}, {exact(left)} left" if left else f"{name}, time over, waits for evidence"
+        return f"{name}, clock stopped with {span} left"
+    if not longest:
+        return f"{name}, time over, waits for evidence"
+    return f"{name}, {span} left" + ("" if least == longest else ", ends as soon as the evidence is there")
 
 
 def _weight(attempt: Attempt) -> str:

@@ -52,8 +52,15 @@ def promote(
     _refuse_ended(attempt, "promoted", Phase.ROLLING_BACK)
     if attempt.step is None or attempt.phase in (Phase.PENDING, Phase.CHECKING):
         stop(f"{attempt.name} is {attempt.phase}: it has not begun, so there is nothing to promote")
-    if attempt.phase == Phase.PROMOTING and number(attempt.status, "weight", "desired") == ALL:
-        stop(f"{attempt.name} already has all the traffic and is being promoted")
+    if attempt.phase == Phase.PROMOTING:
+        desired = number(attempt.status, "weight", "desired")
+        if desired in (None, ALL):
+            stop(f"{attempt.name} already has all the traffic and is being promoted")
+        if not full:
+            stop(
+                f"{attempt.name} bakes at {desired} % and is being promoted by itself; "
+                f"canary promote --full {attempt.name} takes it to 100 % at once"
+            )
     if "paused" in attempt.spec:
         stop(f"{attempt.name} is paused{_by(attempt, 'paused')}: canary resume {attempt.name} first")
     index, _ = attempt.step

@@ -70,7 +70,8 @@ def test_time_left_is_the_policys_hold_minus_what_was_spent(phase: str, index: i
 def test_the_running_clock_counts_since_it_was_resumed() -> None:
     shown = attempt(phase="Progressing", step=step(1), stepElapsed="10s", resumedAt=ago(20.5), policy=STANDARD)
 
-    assert shown.left(NOW) == timedelta(seconds=120 - 10 - 20.5)
+    left = timedelta(seconds=120 - 10 - 20.5)
+    assert shown.left(NOW) == (left, left)
 
 
 def test_an_outage_stops_the_clock_and_shows_why_it_holds() -> None:
@@ -93,6 +94,32 @@ def test_a_list_of_holds_gives_each_step_its_own() -> None:
     shown = attempt(phase="Progressing", step=step(2, 2), stepElapsed="0s", resumedAt=ago(0), policy=policy)
 
     assert shown.left_text(NOW) == "5m"
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "cell", "fact"),
+    [
+        ("6s", "14s-4m54s", "1/2, 14s to 4m54s left, ends as soon as the evidence is there"),
+        ("20s", "<4m40s", "1/2, 0s to 4m40s left, ends as soon as the evidence is there"),
+        ("6m", "due", "1/2, time over, waits for evidence"),
+    ],
+)
+def test_an_adaptive_step_shows_the_least_and_the_longest_time_left(elapsed: str, cell: str, fact: str) -> None:
+    policy = {"strategy": {"weights": [50, 100], "hold": {"min": "20s", "max": "5m"}, "bake": "1m"}}
+
+    def shown(index: int, **clock: Any) -> Attempt:
+        return attempt(phase="Progressing", step=step(index, 2), stepElapsed=elapsed, policy=policy, **clock)
+
+    assert shown(1, resumedAt=ago(0)).left_text(NOW) == cell
+    assert dict(detail.facts(shown(1, resumedAt=ago(0)), NOW))["Step"] == fact
+    assert shown(1).left_text(NOW) == "stopped"
+    assert dict(detail.facts(shown(3, resumedAt=ago(0)), NOW))["Step"].startswith("bake")
+
+
+def test_half_an_adaptive_hold_is_no_time() -> None:
+    policy = {"strategy": {"weights": [50, 100], "hold": {"min": "20s"}}}
+
+    assert attempt(phase="Progressing", step=step(1, 2), resumedAt=ago(0), policy=policy).left(NOW) is None
 
 
 def test_a_header_only_canary_has_no_time_to_wait_for() -> None:

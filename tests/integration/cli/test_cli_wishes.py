@@ -121,6 +121,19 @@ def test_what_has_ended_cannot_be_steered_any_more(lively_shop: Shop, command: s
     assert lively_shop.spec() == before
 
 
+def test_promote_full_takes_what_stable_keeps_in_the_bake(lively_shop: Shop, running: dict[str, Any]) -> None:
+    baking = {"phase": "Promoting", "step": {"index": 6, "of": 5}, "weight": {"desired": 95, "configured": 95}}
+    lively_shop.rollout(**running | baking)
+
+    refused = lively_shop.canary("promote", NAME)
+    done = lively_shop.canary("promote", NAME, "--full")
+
+    assert refused.returncode == 1
+    assert "bakes at 95 % and is being promoted by itself" in refused.stderr
+    assert done.returncode == 0
+    assert lively_shop.spec()["promote"]["full"] is True
+
+
 @pytest.mark.parametrize(
     ("command", "phase", "sentence"),
     [

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
 from canary.model.base import DnsLabel, Model
+from canary.model.placeholders import check_placeholders
 from canary.model.units import Duration, Percent, format_duration
 
 ISTIO_BUCKETS_MS: tuple[float, ...] = (
@@ -134,6 +135,12 @@ class CustomMetric(Model):
     max: Annotated[float, Field(allow_inf_nan=False)]
     breaches: Annotated[int, Field(ge=1, le=100)] = 3
     of: Annotated[int, Field(ge=1, le=100)] = 5
+
+    @field_validator("query")
+    @classmethod
+    def _known_placeholders(cls, query: str) -> str:
+        check_placeholders(query)
+        return query
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

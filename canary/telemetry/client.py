@@ -21,7 +21,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util import Retry
 
-from canary.errors import TelemetryAnswer, TelemetryUnavailable
+from canary.errors import TelemetryAnswer, TelemetryError, TelemetryUnavailable
 from canary.telemetry.breaker import Breaker
 from canary.telemetry.settings import SourceSettings
 
@@ -71,9 +71,17 @@ class _Session(requests.Session):
 class PrometheusClient:
     """Asks one Prometheus. Thread-safe. Both errors of `canary.errors.TelemetryError` carry a whole sentence."""
 
-    def __init__(self, settings: SourceSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` (monotonic seconds) is the breaker's."""
+    def __init__(
+        self,
+        settings: SourceSettings,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        refused: type[TelemetryError] = TelemetryUnavailable,
+    ) -> None:
+        """`clock` (monotonic seconds) is the breaker's. `refused` is raised when the query is not accepted or cannot
+        be carried out (HTTP 400, 422): by our own queries the server is at fault, by somebody else's the query."""
         self._settings = settings
+        self._refused = refused
         self._breaker = Breaker(clock=clock)
         self._sent, self._sent_lock = 0, threading.Lock()
         session = _Session()
@@ -149,7 +157,8 @@ class PrometheusClient:
         if not isinstance(answer, dict):
             answer = {}
         if response.status_code != 200:
-            raise self._unavailable(f"HTTP {response.status_code} {self._shown(str(answer.get('error', '')))}".rstrip())
+            why = f"HTTP {response.status_code} {self._shown(str(answer.get('error', '')))}".rstrip()
+            raise self._unavailable(why, self._refused if response.status_code in (400, 422) else TelemetryUnavailable)
         if answer.get("status") != "success":
             raise TelemetryAnswer(f"{self._settings.base_url} answered JSON that is not Prometheus' success")
         if answer.get("warnings"):
@@ -163,8 +172,8 @@ class PrometheusClient:
         if kind not in expected or not isinstance(rows, list):
             raise TelemetryAnswer(f"{self._settings.base_url} answered a {str(kind)[:40]!r}, not a {expected[0]}")
 
-    def _unavailable(self, why: str) -> TelemetryUnavailable:
-        return TelemetryUnavailable(f"Prometheus at {self._settings.base_url}: {why}")
+    def _unavailable(self, why: str, kind: type[TelemetryError] = TelemetryUnavailable) -> TelemetryError:
+        return kind(f"Prometheus at {self._settings.base_url}: {why}")
 
     def _shown(self, text: str) -> str:
         """The server's words, safe to print: one line, short, and without our own credentials should it echo them."""

@@ -13,8 +13,11 @@ from itertools import pairwise
 from typing import Any
 
 from canary.errors import TelemetryAnswer
+from canary.telemetry.controlplane import CONVERGENCE, REJECTS
+from canary.telemetry.outliers import EJECTED, MEMBERS
 from canary.telemetry.queries import LATENCY, LOOK_BACK, REQUESTS, TARGET_NAMESPACE, one_of
 from canary.telemetry.settings import REPORTERS, SourceSettings
+from canary.telemetry.steal import CPU, NODE_INFO
 
 REPLICA_LABELS = ("prometheus_replica", "__replica__", "replica", "prometheus", "receive_replica")
 """Labels by which the members of a redundant pair are told apart; two values of one are two counts of each request."""
@@ -39,6 +42,12 @@ class SourceFacts:
     problems: tuple[str, ...] = ()
     has_requests: bool = True
     """Whether the request counter exists at all. Before the first request of the mesh it does not."""
+    has_ejections: bool = False
+    """Whether callers' proxies export which hosts Envoy has ejected."""
+    has_steal: bool = False
+    """Whether node exporters tell the CPU time that was stolen."""
+    has_control_plane: bool = False
+    """Whether istiod is scraped."""
     blocking: str = ""
     """The problem that makes counting wrong or impossible, "" when there is none: no rollout should start on it."""
 
@@ -81,6 +90,8 @@ def inspect(ask: Ask, settings: SourceSettings) -> SourceFacts:
             "degraded: the first errors of a new series are missed, because some targets of "
             f"{REQUESTS} have no `up` (federation, OTLP or remote write without it)"
         )
+    exported = _exported(ask)
+    problems += [sentence for name, sentence in _DEGRADED.items() if not exported[name]]
     scrapes = _numbers(
         ask(f"max(max_over_time(scrape_duration_seconds[{LOOK_BACK}]) and on (job, instance) {targets})")
     )
@@ -91,6 +102,7 @@ def inspect(ask: Ask, settings: SourceSettings) -> SourceFacts:
         up_joined,
         tuple(problems),
         blocking=blocking,
+        **exported,
     )
 
 
@@ -107,6 +119,23 @@ def _reporter_problems(
         trusted = ", ".join(sorted(settings.trusted_namespaces))
         return [f"no target in a trusted namespace ({trusted}) reports {REQUESTS}: nothing can be counted"]
     return []
+
+
+def _exported(ask: Ask) -> dict[str, bool]:
+    """What else is read where it is exported: without it rollouts run, and know less."""
+    return {
+        "has_ejections": bool(ask(f"count({EJECTED} and on (job, instance) {MEMBERS})")),
+        "has_steal": bool(ask(f'count({CPU}{{mode="steal"}} and on (job, instance) {NODE_INFO})')),
+        "has_control_plane": bool(ask(f"count({CONVERGENCE}_count or {REJECTS})")),
+    }
+
+
+_DEGRADED = {
+    "has_ejections": f"degraded: no {EJECTED} with {MEMBERS}, so hosts that Envoy ejects are not seen: no "
+    "DestinationRule has outlierDetection, or the callers' proxies do not export it (proxyStatsMatcher)",
+    "has_steal": f"degraded: no node exporter ({CPU} with {NODE_INFO}), so latency from stolen CPU time is taken for "
+    "the canary's",
+}
 
 
 def _replica_problems(kinds: Sequence[Mapping[str, str]]) -> list[str]:

@@ -33,6 +33,32 @@ class Workload:
     namespace: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceName:
+    """A Kubernetes Service, whichever version answers for it."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SubsetName:
+    """One version as callers' proxies know it: a subset of a Service's DestinationRule, "" for the whole Service."""
+
+    namespace: str
+    service: str
+    subset: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.service} subset {self.subset!r}"
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -87,22 +113,36 @@ def milliseconds(seconds: float) -> str:
     return f"{round(seconds * 1000)}ms"
 
 
-def status_query(scope: Scope, window_s: float, *, with_newest: bool) -> str:
-    """Requests of the `window_s` seconds before each evaluation, by workload, response code and gRPC status.
+def last(series: str, offset_s: float = 0.0, look_back: str = LOOK_BACK) -> str:
+    """The newest sample of each series, remembered for `look_back`, as of `offset_s` seconds before."""
+    offset = f" offset {milliseconds(offset_s)}" if offset_s else ""
+    return f"last_over_time({series}[{look_back}]{offset})"
+
+
+def counted(series: str, window_s: float) -> str:
+    """What the counters `series` (a selector) counted in the `window_s` seconds before each evaluation, per series.
 
     Three cases of a series: the plain difference; a reset (fell below half: less is a step back of a deduplicated
     pair of Prometheuses), where what was counted since is all there is; a new series, which starts from 0 when its
-    target was scraped well before, and is a lifetime total of unknown age otherwise. `with_newest` adds, per workload,
-    the Unix time of the newest sample, marked by the label `NEWEST`: a counter that stands still and one that is not
-    scraped any more look the same otherwise.
+    target was scraped well before, and is a lifetime total of unknown age otherwise.
     """
-    series = scope.selector(REQUESTS)
-    now, before = _last(series), _last(series, window_s)
-    counts = f"""\
-sum by ({", ".join((*scope.workload_labels, CODE, GRPC_STATUS))}) (
+    now, before = last(series), last(series, window_s)
+    return f"""\
     (({now} - {before}) >= 0)
   or ({now} < {before} / 2)
-  or (({now} unless {before}) and on (job, instance) {_was_up(window_s)})
+  or (({now} unless {before}) and on (job, instance) {_was_up(window_s)})"""
+
+
+def status_query(scope: Scope, window_s: float, *, with_newest: bool) -> str:
+    """Requests of the `window_s` seconds before each evaluation, by workload, response code and gRPC status.
+
+    `with_newest` adds, per workload, the Unix time of the newest sample, marked by the label `NEWEST`: a counter that
+    stands still and one that is not scraped any more look the same otherwise.
+    """
+    series = scope.selector(REQUESTS)
+    counts = f"""\
+sum by ({", ".join((*scope.workload_labels, CODE, GRPC_STATUS))}) (
+{counted(series, window_s)}
 )"""
     if not with_newest:
         return counts
@@ -110,16 +150,16 @@ sum by ({", ".join((*scope.workload_labels, CODE, GRPC_STATUS))}) (
     return f'{counts}\nor label_replace({newest}, "{NEWEST}", "1", "", "")'
 
 
-def latency_query(scope: Scope, window_s: float, bounds_ms: Collection[float]) -> str:
-    """Requests without 5xx of the window, cumulative by bucket: the bounds asked for (milliseconds) and +Inf.
+def latency_query(scope: Scope, window_s: float, bounds_ms: Collection[float] | None) -> str:
+    """Requests without 5xx of the window, cumulative by bucket: the bounds asked for (milliseconds) and +Inf, or all.
 
-    The tiling of `status_query`, except that a histogram's own count (+Inf) decides for all its buckets whether it was
+    The tiling of `counted`, except that a histogram's own count (+Inf) decides for all its buckets whether it was
     reset or is new: one bucket may pass its old value within the tile while another has not, and the difference would
     be requests that were never slow.
     """
     succeeded = f'{CODE}!~"5.."'
     own_count = scope.selector(LATENCY, succeeded, 'le="+Inf"')
-    total, total_before = _last(own_count), _last(own_count, window_s)
+    total, total_before = last(own_count), last(own_count, window_s)
     now, before = (_buckets(scope, succeeded, bounds_ms, offset_s) for offset_s in (0.0, window_s))
     return f"""\
 sum by ({", ".join((*scope.workload_labels, BOUND))}) (
@@ -139,23 +179,26 @@ def bound_forms(bound_ms: float) -> tuple[str, str]:
     return plain, f"{float(mantissa):g}e+{int(exponent):02d}"
 
 
-def _buckets(scope: Scope, succeeded: str, bounds_ms: Collection[float], offset_s: float) -> str:
+def _buckets(scope: Scope, succeeded: str, bounds_ms: Collection[float] | None, offset_s: float) -> str:
     """The buckets under one name per bound: Prometheus 3's "500.0" first, as "500", then what was stored as "500".
 
     So a Prometheus upgraded inside the window neither counts a lifetime nor makes every request look slow.
     """
+    plain, canonical = _bound_matchers(bounds_ms)
+    as_stored = last(scope.selector(LATENCY, succeeded, plain), offset_s)
+    if not canonical:
+        return as_stored
+    renamed = last(scope.selector(LATENCY, succeeded, canonical), offset_s)
+    return f'(label_replace({renamed}, "le", "$1", "le", "(.+)[.]0") or {as_stored})'
+
+
+def _bound_matchers(bounds_ms: Collection[float] | None) -> tuple[str, str]:
+    """The buckets to take as they are, and those whose name ends in ".0" ("" for none); None asks for every bound."""
+    if bounds_ms is None:
+        return 'le!~".+[.]0"', 'le=~".+[.]0"'
     forms = {form for bound in bounds_ms for form in bound_forms(bound)}
     canonical = {form for form in forms if form.endswith(".0")}
-    plain = _last(scope.selector(LATENCY, succeeded, f"le=~{one_of((forms - canonical) | {'+Inf'})}"), offset_s)
-    if not canonical:
-        return plain
-    renamed = _last(scope.selector(LATENCY, succeeded, f"le=~{one_of(canonical)}"), offset_s)
-    return f'(label_replace({renamed}, "le", "$1", "le", "(.+)[.]0") or {plain})'
-
-
-def _last(series: str, offset_s: float = 0.0) -> str:
-    offset = f" offset {milliseconds(offset_s)}" if offset_s else ""
-    return f"last_over_time({series}[{LOOK_BACK}]{offset})"
+    return f"le=~{one_of((forms - canonical) | {'+Inf'})}", f"le=~{one_of(canonical)}" if canonical else ""
 
 
 def _was_up(window_s: float) -> str:

@@ -52,6 +52,8 @@ class SourceSettings:
     """Label that tells the versions apart."""
     reporter: str = "auto"
     """source, waypoint, destination, or auto: the first of these that exists."""
+    control_plane_namespace: str = "istio-system"
+    """Where istiod runs: what targets elsewhere say about the control plane is not believed. "" believes everybody."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

@@ -1,4 +1,5 @@
-"""The metrics source as the rest of the program sees it: tiles for evidence, recent counts for the fast abort.
+"""The metrics source as the rest of the program sees it: tiles for evidence, recent counts for the fast abort, and what
+disturbs both.
 
 One batch of queries serves all rollouts, whatever their number. What is settled, fresh or enough is the caller's to
 say; a failure is raised, never answered with empty counts.
@@ -10,13 +11,21 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from canary.errors import TelemetryAnswer
+from canary.model.verdict import ArmCounts
 from canary.telemetry import preflight
 from canary.telemetry.breaker import BreakerState
 from canary.telemetry.client import PrometheusClient
+from canary.telemetry.controlplane import control_plane_query, read_control_plane
+from canary.telemetry.history import read_history
+from canary.telemetry.metric import read_metric
+from canary.telemetry.outliers import ejections_query, read_ejections
 from canary.telemetry.preflight import SourceFacts
-from canary.telemetry.queries import Scope, Workload, latency_query, status_query
+from canary.telemetry.queries import Scope, ServiceName, SubsetName, Workload, latency_query, status_query
 from canary.telemetry.settings import SourceSettings
-from canary.telemetry.tiles import Grid, StatusCounts, TileBatch, read_statuses, read_tiles
+from canary.telemetry.steal import exporters_query, read_exporters, read_steal, steal_query
+from canary.telemetry.tiles import Grid, StatusCounts, Tile, TileBatch, read_statuses, read_tiles
+from canary.telemetry.unattributed import read_unattributed, unattributed_query
 
 TILES_PER_QUERY = 500
 """A longer range is asked for in pieces: Prometheus refuses over 11,000 points, and 50 million samples at once."""
@@ -40,12 +49,14 @@ class PrometheusSource:
         self._settings = settings
         self._wall = wall
         self._client = PrometheusClient(settings, clock)
+        # Somebody's own query may be wrong, or too slow: it must not open the breaker for everybody's counts.
+        self._for_metrics = PrometheusClient(settings, clock, refused=TelemetryAnswer)
         self._facts: SourceFacts | None = None
 
     @property
     def queries_sent(self) -> int:
         """HTTP queries attempted so far."""
-        return self._client.queries_sent
+        return self._client.queries_sent + self._for_metrics.queries_sent
 
     @property
     def breaker_state(self) -> BreakerState:
@@ -53,6 +64,7 @@ class PrometheusSource:
 
     def close(self) -> None:
         self._client.close()
+        self._for_metrics.close()
 
     def facts(self, *, refresh: bool = False) -> SourceFacts:
         """What the preflight found; kept once the request counter exists, and asked for again with `refresh`."""
@@ -94,14 +106,95 @@ class PrometheusSource:
             return {}
         return read_statuses(self._client.at(status_query(scope, interval_s, with_newest=False), now), scope)
 
+    def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:
+        """The tiles of one workload as `tiles` gives them, `slower` at every bucket bound that its histogram has.
+
+        Two queries; empty when it has no series. Raises ValueError for ends that are not multiples of the tile.
+        """
+        grid = Grid.spanning(first_end, last_end, tile_s)
+        scope = self._scope([workload])
+        statuses = self._over(status_query(scope, tile_s, with_newest=True), grid)
+        latencies = self._over(latency_query(scope, tile_s, None), grid)
+        return read_history(statuses, latencies, scope, grid, workload)
+
+    def unattributed(
+        self, services: Collection[ServiceName], *, first_end: float, last_end: float, tile_s: float
+    ) -> Mapping[ServiceName, Mapping[float, ArmCounts]]:
+        """Requests that reached no version, by service and tile end; errors are those that failed for want of a host.
+
+        One query, none where called pods report: what did not reach them they cannot count. A service without such a
+        series is absent. Response code 0 (the client went away) and requests without a route (NR) are left out.
+        """
+        grid, reporter = Grid.spanning(first_end, last_end, tile_s), self._reporter
+        if not services or reporter == "destination":
+            return {}
+        query = unattributed_query(services, reporter, self._settings.trusted_namespaces, tile_s)
+        return read_unattributed(self._over(query, grid), services, grid)
+
+    def ejections(
+        self, subsets: Collection[SubsetName], *, first_end: float, last_end: float, tile_s: float
+    ) -> Mapping[SubsetName, Mapping[float, tuple[int, int]]]:
+        """(ejected, members) of each subset at each tile's end, as its worst caller sees it: the largest share ejected.
+
+        One query. Absent where the callers' proxies do not export it. Where called pods report, only callers in the
+        subset's own namespace are believed; else those in the trusted namespaces.
+        """
+        grid, reporter = Grid.spanning(first_end, last_end, tile_s), self._reporter
+        if not subsets:
+            return {}
+        own_only = reporter == "destination"
+        believed = {subset.namespace for subset in subsets} if own_only else self._settings.trusted_namespaces
+        rows = self._over(ejections_query(subsets, believed), grid)
+        return read_ejections(rows, subsets, grid, own_namespace_only=own_only)
+
+    def steal(
+        self, nodes: Collection[str], *, first_end: float, last_end: float, tile_s: float
+    ) -> Mapping[str, Mapping[float, float]]:
+        """Share (0-1) of CPU time stolen from each node in each tile, by tile end.
+
+        In a tile without a scrape of its exporter: between its last two scrapes, at most 150 s back. A node without an
+        exporter is absent. Two queries, one when no node has an exporter.
+        """
+        grid = Grid.spanning(first_end, last_end, tile_s)
+        if not nodes:
+            return {}
+        exporters = read_exporters(self._client.at(exporters_query(nodes, last_end - first_end), last_end), nodes)
+        if not exporters.nodes:
+            return {}
+        return read_steal(self._over(steal_query(exporters, tile_s), grid), exporters, grid)
+
+    def control_plane(self, *, first_end: float, last_end: float, tile_s: float) -> Mapping[float, str]:
+        """What is wrong with the control plane, in words, by tile end; only ends at which something is.
+
+        One query over the last two minutes before each end (a longer tile: over the tile). Nothing where istiod is not
+        scraped.
+        """
+        grid = Grid.spanning(first_end, last_end, tile_s)
+        return read_control_plane(
+            self._over(control_plane_query(self._settings.control_plane_namespace, tile_s), grid), grid
+        )
+
+    def metric(self, query: str, *, first_end: float, last_end: float, tile_s: float) -> Mapping[float, float]:
+        """The value of any PromQL (a scalar, or a vector of one series) at each tile's end; infinite ones, too.
+
+        Ends without a value, or with NaN, are absent. TelemetryAnswer also when Prometheus refuses the query, or when
+        it answers several series at one end. Failures here never count against the other methods' breaker.
+        """
+        grid = Grid.spanning(first_end, last_end, tile_s)
+        return read_metric(self._over(query, grid, self._for_metrics), grid)
+
+    @property
+    def _reporter(self) -> str:
+        return self.facts().reporter if self._settings.reporter == "auto" else self._settings.reporter
+
     def _scope(self, workloads: Collection[Workload]) -> Scope:
         settings = self._settings
-        reporter = self.facts().reporter if settings.reporter == "auto" else settings.reporter
-        return Scope(frozenset(workloads), reporter, settings.arm_label, settings.trusted_namespaces)
+        return Scope(frozenset(workloads), self._reporter, settings.arm_label, settings.trusted_namespaces)
 
-    def _over(self, query: str, grid: Grid) -> list[Any]:
+    def _over(self, query: str, grid: Grid, client: PrometheusClient | None = None) -> list[Any]:
+        ask = (client or self._client).over
         return [
             row
             for piece in grid.pieces(TILES_PER_QUERY)
-            for row in self._client.over(query, piece.end(0), piece.end(piece.count - 1), piece.step_ms / 1000)
+            for row in ask(query, piece.end(0), piece.end(piece.count - 1), piece.step_ms / 1000)
         ]

@@ -27,6 +27,7 @@ from canary.telemetry.queries import (
     Scope,
     Workload,
 )
+from canary.telemetry.rows import Labels, Points, label, number, series_of, whole
 
 Status = tuple[str, str]
 """(response_code, grpc_response_status); the latter is "" where the label is absent."""
@@ -134,7 +135,7 @@ def read_statuses(rows: Sequence[Any], scope: Scope) -> Mapping[Workload, Status
     found: dict[Workload, dict[Status, int]] = defaultdict(dict)
     for workload, labels, points in _rows(rows, scope):
         for _, value in points:
-            found[workload][_status(labels)] = _count(value, workload)
+            found[workload][_status(labels)] = whole(value, workload)
     return {workload: StatusCounts(counts) for workload, counts in found.items()}
 
 
@@ -149,17 +150,15 @@ def read_tiles(
         for time_s, value in points:
             index = grid.index(time_s)
             if NEWEST in labels:
-                if _number(value, workload) > grid.start(index):
+                if number(value, workload) > grid.start(index):
                     newest[workload] = max(index, newest.get(workload, index))
             else:
-                per_tile[index][_status(labels)] = _count(value, workload)
+                per_tile[index][_status(labels)] = whole(value, workload)
 
     buckets: dict[Workload, dict[int, dict[float, int]]] = defaultdict(lambda: defaultdict(dict))
-    for workload, labels, points in _rows(latency_rows, scope):
-        bound = _bound(labels, workload)
-        for time_s, value in points:
-            at_most = buckets[workload][grid.index(time_s)]
-            at_most[bound] = at_most.get(bound, 0) + _count(value, workload)
+    for workload, bound, index, timed in bucket_counts(latency_rows, scope, grid):
+        at_most = buckets[workload][index]
+        at_most[bound] = at_most.get(bound, 0) + timed
 
     tiles = {
         workload: tuple(
@@ -177,6 +176,17 @@ def read_tiles(
     return TileBatch(tiles, max(ends.values(), default=None), frozenset(tiles), scope.reporter, ends)
 
 
+def bucket_counts(latency_rows: Sequence[Any], scope: Scope, grid: Grid) -> Iterator[tuple[Workload, float, int, int]]:
+    """(workload, bound in ms or infinity, index of the tile, requests that took at most that long).
+
+    A bound that Prometheus holds under two names comes twice: the two add up.
+    """
+    for workload, labels, points in _rows(latency_rows, scope):
+        bound = _bound(labels, workload)
+        for time_s, value in points:
+            yield workload, bound, grid.index(time_s), whole(value, workload)
+
+
 def _timed(
     at_most: Mapping[float, int], bounds_ms: Collection[float], workload: Workload
 ) -> tuple[int, Mapping[float, int]]:
@@ -185,66 +195,33 @@ def _timed(
     missing = [bound for bound in bounds_ms if bound not in at_most]
     if timed and missing:
         raise TelemetryAnswer(
-            f"the latency histogram of {workload.namespace}/{workload.name} has no bucket le={missing[0]:g} (ms): "
+            f"the latency histogram of {workload} has no bucket le={missing[0]:g} (ms): "
             "a limit must be a bucket bound of this mesh"
         )
     return timed, {bound: max(0, timed - at_most.get(bound, 0)) for bound in bounds_ms}
 
 
-def _rows(
-    rows: Iterable[Any], scope: Scope
-) -> Iterator[tuple[Workload, Mapping[str, str], Sequence[tuple[float, Any]]]]:
-    for row in rows:
-        try:
-            labels, points = row["metric"], row["values"] if "values" in row else [row["value"]]
-            workload = Workload(labels[NAMESPACE_LABEL], labels[scope.arm_label])
-            pairs = [(float(time_s), value) for time_s, value in points]
-        except (TypeError, KeyError, ValueError, IndexError) as error:
-            raise TelemetryAnswer(f"Prometheus answered a row of another shape: {repr(row)[:200]}") from error
+def _rows(rows: Iterable[Any], scope: Scope) -> Iterator[tuple[Workload, Labels, Points]]:
+    for labels, points in series_of(rows):
+        workload = Workload(label(labels, NAMESPACE_LABEL), label(labels, scope.arm_label))
         if workload not in scope.workloads:
             continue
         if scope.matches_target_namespace and labels.get(TARGET_NAMESPACE) != workload.namespace:
             continue
-        yield workload, labels, pairs
+        yield workload, labels, points
 
 
-def _status(labels: Mapping[str, str]) -> Status:
+def _status(labels: Labels) -> Status:
     code = labels.get(CODE, "")
     if not (code.isascii() and code.isdigit()):
         raise TelemetryAnswer(f"Prometheus answered a request counter with {CODE}={code!r}")
     return code, labels.get(GRPC_STATUS, "")
 
 
-def _bound(labels: Mapping[str, str], workload: Workload) -> float:
+def _bound(labels: Labels, workload: Workload) -> float:
     try:
         return float(labels[BOUND])
     except (KeyError, ValueError) as error:
         raise TelemetryAnswer(
-            f"Prometheus answered a latency bucket of {workload.namespace}/{workload.name} with "
-            f"{BOUND}={labels.get(BOUND)!r}"
+            f"Prometheus answered a latency bucket of {workload} with {BOUND}={labels.get(BOUND)!r}"
         ) from error
-
-
-def _number(value: Any, workload: Workload) -> float:
-    """Prometheus writes numbers as strings."""
-    try:
-        number = float(value) if isinstance(value, str) else math.nan
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise TelemetryAnswer(
-            f"Prometheus answered {str(value)[:40]!r} where a count of {workload.namespace}/{workload.name} was asked"
-        )
-    return number
-
-
-def _count(value: Any, workload: Workload) -> int:
-    """Raises TelemetryAnswer for what is not a count, beyond a sum's rounding: then it is no sum of raw counters."""
-    number = _number(value, workload)
-    nearest = round(number)
-    if abs(number - nearest) > 1e-6 * max(1.0, number):
-        raise TelemetryAnswer(
-            f"Prometheus answered {number:g} requests of {workload.namespace}/{workload.name}: not a whole number, so "
-            "not a raw counter"
-        )
-    return nearest

@@ -35,6 +35,12 @@ def bucket(workload: Workload, bound: str) -> str:
 
 
 SHOP = [requests(PAY, "source"), bucket(PAY, "500"), bucket(PAY, "+Inf")] + [requests(w, "source") for w in MANY]
+HELPFUL = [
+    'envoy_cluster_membership_total{cluster_name="outbound|80|v1|pay.shop.svc.cluster.local"}',
+    'envoy_cluster_outlier_detection_ejections_active{cluster_name="outbound|80|v1|pay.shop.svc.cluster.local"}',
+    'node_cpu_seconds_total{cpu="0",mode="steal"}',
+    'node_uname_info{nodename="node-a"}',
+]
 BANK = [
     requests(LEDGER, "destination"),
     requests(PAY, "destination", "503"),  # a pod in bank speaks of shop's workload
@@ -68,7 +74,7 @@ class Counting(ThreadingHTTPServer):
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    exposed = {"shop": Counting(SHOP), "bank": Counting(BANK)}
+    exposed = {"shop": Counting(SHOP + HELPFUL), "bank": Counting(BANK)}
     targets = [
         ScrapeTarget(f"127.0.0.1:{server.server_port}", namespace=namespace, keep=None)
         for namespace, server in exposed.items()

@@ -16,6 +16,8 @@ class Script:
         self.kinds = [{"metric": kind, "value": [0, "7"]} for kind in kinds]
         self.latency: list[Any] = [{"metric": {}, "value": [0, "7"]}]
         self.without_up: list[Any] = []
+        self.outliers: list[Any] = [{"metric": {}, "value": [0, "7"]}]
+        self.steal: list[Any] = [{"metric": {}, "value": [0, "7"]}]
         self.longest: list[Any] = [{"metric": {}, "value": [0, "0.25"]}]
         self.jobs: list[Any] = [{"metric": {"job": "envoy", "instance": "a:1"}, "value": [0, "1"]}]
         self.up: list[Any] = [{"metric": {"job": "envoy"}, "values": [[0, "1"], [15, "0"], [30.02, "1"], [45, "1"]]}]
@@ -26,6 +28,8 @@ class Script:
             'le="+Inf"': self.latency,
             "unless on (job, instance) up": self.without_up,
             "scrape_duration_seconds": self.longest,
+            "ejections_active": self.outliers,
+            "node_cpu_seconds_total": self.steal,
             "topk": self.jobs,
             "up{": self.up,
         }
@@ -96,6 +100,24 @@ def test_a_source_without_latency_says_so() -> None:
     (problem,) = inspect(script, SETTINGS).problems
 
     assert problem == "no istio_request_duration_milliseconds_bucket: latency cannot be judged"
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("outliers", "degraded: no envoy_cluster_outlier_detection_ejections_active with"),
+        ("steal", "degraded: no node exporter"),
+    ],
+)
+def test_what_only_helps_is_missed_and_keeps_nobody_from_starting(missing: str, sentence: str) -> None:
+    script = Script([{"reporter": "source"}])
+    setattr(script, missing, [])
+
+    facts = inspect(script, SETTINGS)
+
+    (problem,) = facts.problems
+    assert problem.startswith(sentence)
+    assert facts.blocking == ""
 
 
 def test_the_slowest_job_sets_the_scrape_interval_and_the_longest_scrape_the_settle_time() -> None:

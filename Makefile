@@ -1,4 +1,4 @@
-.PHONY: help setup demo test check bench clean lock docs
+.PHONY: help setup demo test check bench bench-releases clean lock docs
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,6 +20,11 @@ check: setup  ## ruff, mypy --strict, import-linter
 
 bench: setup  ## what a tick costs: API calls, queries, processor time
 	@.venv/bin/python -m bench
+
+RUNS ?= 5
+
+bench-releases: setup  ## four kinds of release, RUNS times each: seconds, errors and requests exposed (half an hour)
+	@.venv/bin/python -m bench.releases --runs $(RUNS) --out bench/releases/result.json
 
 clean:  ## everything that make setup and the tests made
 	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,10 @@
+"""Releases on real Envoy and Prometheus, run again and again: `make bench-releases`.
+
+    cases.py     four releases, what each must not cost, and what the same cost with others
+    policy.yaml  the policy of all of them
+    stage.py     one case in a sandbox of its own, run by run
+    instants.py  where the seconds between the first bad response and the end of the traffic went
+    report.py    medians and worst beside the targets, and one JSON file
+
+Every figure is counted from the callers' own record of their requests, never from what the controller says of itself.
+"""

@@ -1,0 +1,132 @@
+"""`make bench-releases`: every case several times, the cases side by side, each in a sandbox of its own.
+
+Exit code 1 when an outcome is not as expected or a median is over its limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.releases import report
+from bench.releases.cases import CASES, RATE, SCRAPE_S, Case
+from bench.releases.stage import Run
+from canary.errors import SandboxError
+from canary.sandbox.ending import Told, ends_on_signals
+from canary.sandbox.process import Child
+
+_POLL_S = 0.5
+_ENDING_S = 40.0
+"""For a sandbox to end its parts, one after the other."""
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.releases", description=__doc__)
+    names = [case.name for case in CASES]
+    parser.add_argument("--runs", type=int, default=5, help="of each case")
+    parser.add_argument("--case", action="append", choices=names, help="only these; default: all")
+    parser.add_argument("--side-by-side", type=int, default=4, help="so many sandboxes at a time")
+    parser.add_argument("--before", type=float, default=120.0, help="seconds that stable has run before each release")
+    parser.add_argument("--seed", type=int, default=1, help="of the pauses between runs")
+    parser.add_argument("--out", type=Path, help="for the result as JSON; default: nowhere")
+    return parser.parse_args(argv)
+
+
+class _Running:
+    """One case's process, and the runs it has told of so far."""
+
+    def __init__(self, case: Case, folder: Path, options: argparse.Namespace) -> None:
+        self.case, self.runs = case, list[Run]()
+        self._lines = folder / f"{case.name}.jsonl"
+        self._asked = options.runs
+        asked = {"case": case.name, "dir": folder / case.name, "out": self._lines}
+        asked |= {"runs": options.runs, "before": options.before, "seed": options.seed}
+        argv = [sys.executable, "-m", "bench.releases.one"]
+        argv += [str(word) for name, value in asked.items() for word in (f"--{name}", value)]
+        self.child = Child(f"bench {case.name}", argv, log=folder / f"{case.name}.log")
+
+    def look(self) -> bool:
+        """Tell of new runs; whether it goes on. Raises SandboxError when it ended before its last run."""
+        goes_on = self.child.is_running
+        lines = self._lines.read_text().splitlines() if self._lines.exists() else []
+        for line in lines[len(self.runs) :]:
+            run = Run(**json.loads(line))
+            self.runs.append(run)
+            off = "" if run.seconds_to_off is None else f", off after {run.seconds_to_off:.1f} s"
+            told = f"{self.case.name} {len(self.runs)}/{self._asked}: {run.outcome} in {run.seconds:.0f} s{off}"
+            print(f"{told}, {run.errors} errors, {run.exposed} exposed", file=sys.stderr, flush=True)
+        if not goes_on and len(self.runs) < self._asked:
+            raise SandboxError(f"{self.child.name} ended early (exit code {self.child.exit_code}): " + self._why())
+        return goes_on
+
+    def _why(self) -> str:
+        return self.child.log_tail() or "it said nothing"
+
+
+def _run(options: argparse.Namespace, folder: Path) -> dict[Case, list[Run]]:
+    """All cases. Raises SandboxError when one cannot go on; then none runs any more."""
+    waiting = [_Running(case, folder, options) for case in CASES if options.case is None or case.name in options.case]
+    every, running = list(waiting), list[_Running]()
+    with ExitStack() as stack:
+        while waiting or running:
+            while waiting and len(running) < options.side_by_side:
+                running.append(waiting.pop(0))
+                running[-1].child.start()
+                stack.callback(running[-1].child.stop, _ENDING_S)
+            running = [one for one in running if one.look()]
+            time.sleep(_POLL_S)
+    return {one.case: one.runs for one in every}
+
+
+def _about(options: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "commit": asked.stdout.strip(),
+        "seed": options.seed,
+        "runsPerCase": options.runs,
+        "requestsPerSecond": RATE,
+        "scrapeSeconds": SCRAPE_S,
+        "stableRanSeconds": options.before,
+        "sandboxesSideBySide": options.side_by_side,
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
+        "seconds": round(seconds),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _arguments(argv)
+    began = time.monotonic()
+    try:
+        with ends_on_signals(), tempfile.TemporaryDirectory(prefix="canary-bench-") as folder:
+            runs = _run(options, Path(folder))
+    except Told as told:
+        print("bench: ended early", file=sys.stderr)
+        return told.exit_code
+    except SandboxError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    document = report.document(runs, _about(options, time.monotonic() - began))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    report.print_table(runs, Console())
+    found = [failure for case in document["cases"] for failure in case["failures"]]
+    for failure in found:
+        print(f"bench: {failure}", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,19 +20,19 @@ _REQUEST_TIMEOUT_S = 5.0
 
 
 class Callers:
-    """Steady load on the service through Envoy at `url`, `rate` requests per second.
+    """Steady load on a service (`host`) through Envoy at `url`, `rate` requests per second.
 
     Without a `record` file what becomes of the requests is not written down.
     """
 
-    def __init__(self, url: str, rate: float, log: Path, record: Path | None = None) -> None:
-        self.url, self.rate = url, rate
+    def __init__(self, url: str, rate: float, log: Path, record: Path | None = None, host: str = HOST) -> None:
+        self.url, self.rate, self.host = url, rate, host
         self.record = record
         self._child = Child(
             "load",
             [
                 *(sys.executable, "-m", "canary.sandbox.load"),
-                *("--url", f"{url}/", "--host", HOST),
+                *("--url", f"{url}/", "--host", host),
                 *("--rate", f"{rate:g}", "--duration", f"{LONGEST_S:g}", "--timeout", f"{_REQUEST_TIMEOUT_S:g}"),
                 *("--out", record or os.devnull),
             ],
@@ -60,4 +60,4 @@ class Callers:
 
     def debug_request(self) -> Request:
         """One request with the debug header, and what came of it."""
-        return probe(f"{self.url}/", HOST, DEBUG_HEADER)
+        return probe(f"{self.url}/", self.host, DEBUG_HEADER)

@@ -17,7 +17,14 @@ Json = dict[str, Any]
 
 NAMESPACE = "default"
 SERVICE = "payment"
-HOST = f"{SERVICE}.{NAMESPACE}.svc.cluster.local"
+
+
+def host_of(service: str) -> str:
+    """What callers write into the Host header."""
+    return f"{service}.{NAMESPACE}.svc.cluster.local"
+
+
+HOST = host_of(SERVICE)
 DEBUG_HEADER = {"x-debug-user": "true"}
 """What the policy `demo` sends to the canary before any weight."""
 
@@ -32,8 +39,8 @@ SLOW = HEALTHY | {"LATENCY_FACTOR": "3"}
 FAILS_ALWAYS = HEALTHY | {"ERROR_RATE": "100%"}
 
 
-def deployment_name(version: str) -> str:
-    return f"{SERVICE}-{version}"
+def deployment_name(version: str, service: str = SERVICE) -> str:
+    return f"{service}-{version}"
 
 
 def deployment(
@@ -43,19 +50,20 @@ def deployment(
     policy: str | None = None,
     replicas: int = 2,
     node: str | None = None,
+    service: str = SERVICE,
 ) -> Json:
     """The Deployment of one version; with `policy` it opts in to being released by canary.
 
     `node` is where its pods shall be, one of the sandbox's (workloads/nodes.py).
     """
-    labels = {"app": SERVICE, "version": version}
+    labels = {"app": service, "version": version}
     container = {
-        "name": SERVICE,
-        "image": f"example.com/{SERVICE}:{version}",
+        "name": service,
+        "image": f"example.com/{service}:{version}",
         "ports": [{"name": "http", "containerPort": 8080}],
         "env": [{"name": name, "value": value} for name, value in behaviour.items()],
     }
-    metadata: Json = {"name": deployment_name(version), "namespace": NAMESPACE, "labels": labels}
+    metadata: Json = {"name": deployment_name(version, service), "namespace": NAMESPACE, "labels": labels}
     if policy is not None:
         metadata["annotations"] = {POLICY_ANNOTATION: policy}
     spec: Json = {"containers": [container]}
@@ -73,29 +81,29 @@ def deployment(
     }
 
 
-def mesh() -> list[Json]:
+def mesh(service: str = SERVICE) -> list[Json]:
     """Service, DestinationRule and VirtualService: all traffic on the stable version, nothing else known yet."""
-    metadata = {"name": SERVICE, "namespace": NAMESPACE}
-    service = {
+    metadata = {"name": service, "namespace": NAMESPACE}
+    kubernetes_service = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata,
-        "spec": {"selector": {"app": SERVICE}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+        "spec": {"selector": {"app": service}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
     }
     rule = {
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",
         "metadata": metadata,
-        "spec": {"host": SERVICE, "subsets": [{"name": STABLE, "labels": {"version": STABLE}}]},
+        "spec": {"host": service, "subsets": [{"name": STABLE, "labels": {"version": STABLE}}]},
     }
-    stable = {"destination": {"host": SERVICE, "subset": STABLE}, "weight": 100}
+    stable = {"destination": {"host": service, "subset": STABLE}, "weight": 100}
     virtual_service = {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
         "metadata": metadata,
-        "spec": {"hosts": [SERVICE], "http": [{"name": "primary", "route": [stable], "timeout": "2s"}]},
+        "spec": {"hosts": [service], "http": [{"name": "primary", "route": [stable], "timeout": "2s"}]},
     }
-    return [service, rule, virtual_service]
+    return [kubernetes_service, rule, virtual_service]
 
 
 def manifests() -> dict[str, str]:

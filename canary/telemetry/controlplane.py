@@ -28,11 +28,16 @@ LIMIT = 0.01
 namespace whose proxies reject everything they get must not excuse every other rollout of a large mesh for good."""
 
 
+def control_plane_matcher(namespace: str) -> str:
+    """Which targets are istiods: those in `namespace`, "" for any."""
+    return f"{TARGET_NAMESPACE}={quoted(namespace)}" if namespace else ""
+
+
 def control_plane_query(namespace: str, tile_s: float) -> str:
     """Pushes, pushes in time and rejected configurations of all istiods together; `namespace` is where the targets
     must be, "" for anywhere. Nothing where istiod is not scraped."""
     window_s = max(RECENT_S, tile_s)
-    matcher = f"{TARGET_NAMESPACE}={quoted(namespace)}" if namespace else ""
+    matcher = control_plane_matcher(namespace)
     bound = f"le=~{quoted(f'{SLOW_S}([.]0)?')}"
     asked = {
         PUSHES: f"{CONVERGENCE}_count{{{matcher}}}",

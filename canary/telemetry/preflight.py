@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from canary.errors import TelemetryAnswer
-from canary.telemetry.controlplane import CONVERGENCE, REJECTS
+from canary.telemetry.controlplane import CONVERGENCE, REJECTS, control_plane_matcher
 from canary.telemetry.outliers import EJECTED, MEMBERS
 from canary.telemetry.queries import LATENCY, LOOK_BACK, REQUESTS, TARGET_NAMESPACE, one_of
 from canary.telemetry.settings import REPORTERS, SourceSettings
@@ -90,7 +90,7 @@ def inspect(ask: Ask, settings: SourceSettings) -> SourceFacts:
             "degraded: the first errors of a new series are missed, because some targets of "
             f"{REQUESTS} have no `up` (federation, OTLP or remote write without it)"
         )
-    exported = _exported(ask)
+    exported = _exported(ask, settings)
     problems += [sentence for name, sentence in _DEGRADED.items() if not exported[name]]
     scrapes = _numbers(
         ask(f"max(max_over_time(scrape_duration_seconds[{LOOK_BACK}]) and on (job, instance) {targets})")
@@ -121,12 +121,13 @@ def _reporter_problems(
     return []
 
 
-def _exported(ask: Ask) -> dict[str, bool]:
+def _exported(ask: Ask, settings: SourceSettings) -> dict[str, bool]:
     """What else is read where it is exported: without it rollouts run, and know less."""
+    istiod = control_plane_matcher(settings.control_plane_namespace)
     return {
         "has_ejections": bool(ask(f"count({EJECTED} and on (job, instance) {MEMBERS})")),
         "has_steal": bool(ask(f'count({CPU}{{mode="steal"}} and on (job, instance) {NODE_INFO})')),
-        "has_control_plane": bool(ask(f"count({CONVERGENCE}_count or {REJECTS})")),
+        "has_control_plane": bool(ask(f"count({CONVERGENCE}_count{{{istiod}}} or {REJECTS}{{{istiod}}})")),
     }
 
 

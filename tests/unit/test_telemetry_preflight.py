@@ -18,6 +18,7 @@ class Script:
         self.without_up: list[Any] = []
         self.outliers: list[Any] = [{"metric": {}, "value": [0, "7"]}]
         self.steal: list[Any] = [{"metric": {}, "value": [0, "7"]}]
+        self.istiod: list[Any] = [{"metric": {}, "value": [0, "7"]}]
         self.longest: list[Any] = [{"metric": {}, "value": [0, "0.25"]}]
         self.jobs: list[Any] = [{"metric": {"job": "envoy", "instance": "a:1"}, "value": [0, "1"]}]
         self.up: list[Any] = [{"metric": {"job": "envoy"}, "values": [[0, "1"], [15, "0"], [30.02, "1"], [45, "1"]]}]
@@ -30,6 +31,7 @@ class Script:
             "scrape_duration_seconds": self.longest,
             "ejections_active": self.outliers,
             "node_cpu_seconds_total": self.steal,
+            "pilot_": self.istiod,
             "topk": self.jobs,
             "up{": self.up,
         }
@@ -39,7 +41,9 @@ class Script:
 def test_a_sound_source_has_no_problems() -> None:
     facts = inspect(Script([{"reporter": "source"}, {"reporter": "destination"}]), SETTINGS)
 
-    assert facts == SourceFacts(15.0, 0.25, "source", up_joined=True)
+    assert facts == SourceFacts(
+        15.0, 0.25, "source", up_joined=True, has_ejections=True, has_steal=True, has_control_plane=True
+    )
 
 
 def test_a_source_without_istio_metrics_names_the_metric_and_the_address() -> None:
@@ -118,6 +122,16 @@ def test_what_only_helps_is_missed_and_keeps_nobody_from_starting(missing: str, 
     (problem,) = facts.problems
     assert problem.startswith(sentence)
     assert facts.blocking == ""
+    assert (facts.has_ejections, facts.has_steal) == (missing != "outliers", missing != "steal")
+
+
+def test_a_mesh_without_istiods_metrics_is_sound() -> None:
+    script = Script([{"reporter": "source"}])
+    script.istiod = []
+
+    facts = inspect(script, SETTINGS)
+
+    assert (facts.has_control_plane, facts.problems) == (False, ())
 
 
 def test_the_slowest_job_sets_the_scrape_interval_and_the_longest_scrape_the_settle_time() -> None:

@@ -1,4 +1,4 @@
-.PHONY: help setup demo test check bench bench-releases clean lock docs
+.PHONY: help setup demo test check bench bench-releases bench-verdict clean lock docs
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,12 @@ RUNS ?= 5
 bench-releases: setup  ## four kinds of release, RUNS times each: seconds, errors and requests exposed (half an hour)
 	@.venv/bin/python -m bench.releases --runs $(RUNS) --out bench/releases/result.json
 
+ARGS ?=
+
+bench-verdict: setup  ## the judge and its rivals on simulated rollouts: docs/bench-verdict.md and its pictures (half an hour)
+	@scripts/setup bench
+	@.venv/bin/python -m bench.verdict $(ARGS)
+
 clean:  ## everything that make setup and the tests made
 	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -33,6 +39,8 @@ clean:  ## everything that make setup and the tests made
 lock: setup  # after a change of the ranges in pyproject.toml
 	@.venv/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url \
 	  --no-header --quiet --python-version 3.11 --output-file requirements.lock
+	@.venv/bin/uv pip compile --group bench --constraint requirements.lock --universal --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --python-version 3.11 --output-file requirements-bench.lock
 
 docs: setup  # after a change of the models or of the transition table
 	@.venv/bin/python -m canary.model.crd > deploy/crd.yaml

@@ -54,6 +54,7 @@ def facts(attempt: Attempt, now: datetime) -> Iterator[tuple[str, str]]:
         ("Stalled", attempt.stalled),
         ("Asked for", "" if attempt.is_terminal else attempt.wishes),
         ("Cause", text(attempt.status, "cause", "sentence")),
+        ("Retry", _retry(attempt, now)),
         ("Verdict", _verdict(attempt, now)),
         ("Message", _message(attempt)),
         ("Drift", _drift(attempt, now)),
@@ -120,6 +121,14 @@ def _weight(attempt: Attempt) -> str:
     wanted = f"{desired}% wanted, " if desired not in (None, attempt.configured) else ""
     observed = "not observed yet" if attempt.observed is None else f"{attempt.observed}% observed"
     return f"{wanted}{attempt.configured}% configured, {observed}"
+
+
+def _retry(attempt: Attempt, now: datetime) -> str:
+    sentence, at = text(attempt.status, "retry", "sentence"), moment(attempt.status, "retry", "at")
+    if at is None:
+        return sentence
+    when = f"in {exact(at - now)} ({at:%H:%M:%S} UTC)" if at > now else f"due since {at:%H:%M:%S} UTC"
+    return f"{when}: {sentence}"
 
 
 def _verdict(attempt: Attempt, now: datetime) -> str:

@@ -127,14 +127,17 @@ def abort(
     cluster, attempt = _attempt(name, namespace, context, kubeconfig)
     if not reason.strip():
         raise typer.BadParameter("say why: the reason is what the next person reads", param_hint="--reason")
-    _refuse_ended(attempt, "aborted")
+    is_tried_again = attempt.phase == Phase.ROLLED_BACK and "at" in part(attempt.status, "retry")
+    if not is_tried_again:
+        _refuse_ended(attempt, "aborted")
     if "abort" in attempt.spec:
         say(f"{attempt.name} already is being aborted{_by(attempt, 'abort')}")
         return
     if attempt.phase == Phase.ROLLING_BACK:
         stop(f"{attempt.name} already is being rolled back: {attempt.sentence}")
     _wish(cluster, attempt, "abort", {}, reason)
-    _stored(cluster, attempt, "gives its traffic back to stable", controller_namespace)
+    done = "is not tried again by itself" if is_tried_again else "gives its traffic back to stable"
+    _stored(cluster, attempt, done, controller_namespace)
 
 
 def _attempt(name: str, namespace: str | None, context: str | None, kubeconfig: str | None) -> tuple[Cluster, Attempt]:

@@ -9,10 +9,12 @@ from typing import Any
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import VIRTUALSERVICE
 from canary.daemon.caches import Caches, Entry, named
-from canary.daemon.evidence import Case, Evidence
+from canary.daemon.evidence import Evidence
 from canary.daemon.policies import FrozenPolicies, PolicyFolder
 from canary.daemon.sourcewatch import SourceWatch
+from canary.daemon.tracks import Case
 from canary.engine.observed import Finding, Observed, Pods, Resolved
+from canary.engine.retry import rollbacks_before
 from canary.errors import ClusterError, FindingError
 from canary.mesh.router import MeshView, Request, Router
 from canary.model.policy import FULL_WEIGHT, Policy
@@ -74,6 +76,7 @@ class Observer:
             superseded_by=superseded_by,
             manager=self._manager(view, route, state, rollout),
             tile=self.source.tile,
+            rollbacks=self._rollbacks(rollout),
         )
 
     def _unpinned(self, rollout: Rollout, view: MeshView, target: Any, superseded_by: str) -> Observed:
@@ -174,6 +177,12 @@ class Observer:
         if target is None or rollout.status.phase is not Phase.CHECKING:
             return Pods()
         return self.caches.pods(rollout.namespace, target, rollout.status.target_revision or "")
+
+    def _rollbacks(self, rollout: Rollout) -> int:
+        """Asked only when it is about to become one more."""
+        if rollout.status.phase is not Phase.ROLLING_BACK:
+            return 0
+        return rollbacks_before([entry.rollout for entry in self.caches.rollouts(rollout.namespace)], rollout)
 
     def _metrics_finding(self, phase: Phase) -> Finding | None:
         if phase is not Phase.CHECKING:

@@ -1,4 +1,5 @@
-"""New attempts for annotated Deployments, and Events for those that get none. The rules are `engine.intake`'s."""
+"""New attempts: for annotated Deployments (Events for those that get none), and for revisions that were rolled back
+and are due again. The rules are those of `engine.intake` and `engine.retry`."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ import structlog
 
 from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT
 from canary.daemon.act import Actor
-from canary.daemon.caches import Caches, Entry, Object
+from canary.daemon.caches import Caches, Entry, Object, named
 from canary.daemon.carriers import Carriers
 from canary.daemon.keys import Key, is_opted_in, key_of_deployment
 from canary.engine.actions import Announce
-from canary.engine.intake import Candidate, attempt_document, intake
+from canary.engine.intake import Candidate, Carrier, attempt_document, intake
+from canary.engine.retry import Service, retries
 from canary.errors import Conflict, FindingError, NotFound
-from canary.mesh.router import Router
+from canary.mesh.router import MeshView, Router
 from canary.model.annotations import OptIn, opt_in
 from canary.model.rollout import Phase, TriggerBy
 
@@ -49,13 +51,41 @@ class Starts:
         for name, announce in wanted.notes:
             self.carriers.announce_once(view, name, announce)
         if wanted.start is None or wanted.start.revision == "":
-            return None
+            return self._retry(view, entries, carrier, candidates, now)
         waits = (wanted.start.made + self.grace - now).total_seconds()
         is_unclear = problem is not None or carrier is None or carrier.made is None
         if is_unclear and waits > 0:
             return waits  # its Service, its route or stable's ReplicaSet may be on their way
-        self._create(key.namespace, wanted.start)
+        self._create(attempt_document(key.namespace, wanted.start), "annotation")
         return None
+
+    def _retry(
+        self,
+        view: MeshView,
+        entries: list[Entry],
+        carrier: Carrier | None,
+        candidates: list[Candidate],
+        now: datetime,
+    ) -> float | None:
+        """Try again what was rolled back and is due; seconds until it is, None for nothing to wait for."""
+        planned = {entry.rollout.name: entry for entry in entries if entry.rollout.status.retry}
+        if not planned:
+            return None
+        targets = {entry.rollout.spec.target for entry in planned.values()}
+        revisions = {
+            name: self.caches.revision(view.namespace, deployment) or ""
+            for name in targets
+            if (deployment := named(view.deployments, name)) is not None
+        }
+        found = retries([entry.rollout for entry in entries], Service(carrier, candidates, revisions), now)
+        for name, retry in found.settled:
+            entry = planned[name]
+            self.actor.write_status(entry, entry.rollout.status.model_copy(update={"retry": retry}))
+        if found.attempt is not None and (made := self._create(found.attempt, "retry")) is not None:
+            announce = Announce("Normal", "Retrying", found.sentence)
+            self.actor.announce(made, announce)
+            self.carriers.announce_once(view, found.attempt["spec"]["target"], announce)
+        return found.wait.total_seconds() if found.wait is not None else None
 
     def withdraw(self, key: Key, entries: list[Entry]) -> list[Entry]:
         """Take back attempts that nobody has looked into yet and that their Deployment no longer asks for.
@@ -105,14 +135,16 @@ class Starts:
             return None  # its ReplicaSet is being made: that is another event
         return Candidate(name, revision, made, asks, asks.service or _resolved(key))
 
-    def _create(self, namespace: str, candidate: Candidate) -> None:
-        document = attempt_document(namespace, candidate)
+    def _create(self, document: Object, by: str) -> Object | None:
+        """The new attempt, None when it is there already: annotation, command and kubectl race into the same one."""
+        name, namespace = document["metadata"]["name"], document["metadata"]["namespace"]
         try:
             answer = self.actor.gateway.create(CANARYROLLOUT, namespace, document)
         except Conflict:
-            return  # already there: annotation, command and kubectl race into the same attempt
+            return None
         self.caches.remember(CANARYROLLOUT, answer)
-        log.info("rollout created", rollout=f"{namespace}/{document['metadata']['name']}", by="annotation")
+        log.info("rollout created", rollout=f"{namespace}/{name}", by=by)
+        return answer
 
 
 def _asked(entries: list[Entry]) -> OptIn | None:

@@ -16,6 +16,7 @@ from canary.engine.case import Case, Outcome, moved, updated
 from canary.engine.look import Look
 from canary.engine.mark import Mark
 from canary.engine.passing import DRAIN_GRACE, pause_reason
+from canary.engine.retry import planned
 from canary.engine.signals import SUBSET_GRACE
 from canary.engine.table import Effect, Signal
 from canary.model.policy import FULL_WEIGHT
@@ -258,6 +259,9 @@ def _clean(case: Case) -> Outcome:
 
 def _end(case: Case) -> Outcome:
     status = moved(case, case.why, resumed_at=None, paused_for=None, drift=None)
+    if case.to is Phase.ROLLED_BACK and case.observed.policy:
+        rollout, rollbacks = case.observed.rollout, case.observed.rollbacks + 1
+        status = updated(status, retry=planned(case.policy, rollout.name, rollbacks, case.now))
     kind = "Normal" if case.to is Phase.SUCCEEDED else "Warning"
     return Outcome(status, after=(SetFinalizer(False), Announce(kind, case.to.value, case.why)))  # type: ignore[arg-type]
 

@@ -156,6 +156,16 @@ def _revision_of(rollout: Rollout) -> str:
 
 def revision_in(rollout: Rollout) -> str:
     """The revision in an attempt's name `<deployment>-<revision>-<n>`, "" when it is named otherwise."""
+    return _parts_of(rollout)[0]
+
+
+def number_in(rollout: Rollout) -> int:
+    """The n in an attempt's name `<deployment>-<revision>-<n>`, 0 when it is named otherwise."""
+    return _parts_of(rollout)[1]
+
+
+def _parts_of(rollout: Rollout) -> tuple[str, int]:
     rest = rollout.name.removeprefix(f"{rollout.spec.target}-")
     revision, _, number = rest.rpartition("-")
-    return revision if rest != rollout.name and number.isdigit() else ""
+    is_ours = rest != rollout.name and number.isascii() and number.isdigit()
+    return (revision, int(number)) if is_ours else ("", 0)

@@ -56,7 +56,8 @@ class Observed:
     why the metrics source cannot be used, "" when it can. `share_problem` says when the requests do not follow the
     weight. `waits_for` names the older attempt that is still on the route, `superseded_by` the attempt or revision that
     takes over. `manager` is who last changed the route, when somebody else did. `tile` is the length of a tile that the
-    rollout's evidence is cut into from its first traffic on.
+    rollout's evidence is cut into from its first traffic on. `rollbacks` counts the earlier attempts at this revision
+    that were rolled back.
     """
 
     rollout: Rollout
@@ -78,3 +79,4 @@ class Observed:
     waits_for: str = ""
     manager: str = ""
     tile: timedelta | None = None
+    rollbacks: int = 0

@@ -35,6 +35,7 @@ class TriggerBy(StrEnum):
     ANNOTATION = "annotation"
     CLI = "cli"
     API = "api"
+    RETRY = "retry"
 
 
 class Trigger(Model):
@@ -199,6 +200,13 @@ class DriftStatus(Model):
     next_try: Time
 
 
+class RetryStatus(Model):
+    """What becomes of a revision that was rolled back, by itself: when it is tried again (absent: not any more)."""
+
+    at: Time | None = None
+    sentence: Sentence
+
+
 class Condition(Model):
     type: Name
     status: Annotated[str, StringConstraints(pattern="^(True|False|Unknown)$")]
@@ -230,6 +238,7 @@ class RolloutStatus(Model):
     paused_for: PausedFor | None = None
     cause: CauseStatus | None = None
     drift: DriftStatus | None = None
+    retry: RetryStatus | None = None
     weight_changes: Annotated[tuple[WeightChange, ...], Field(max_length=40)] = ()
     history: Annotated[tuple[HistoryEntry, ...], Field(max_length=40)] = ()
     history_dropped: Annotated[int, Field(ge=0)] | None = None

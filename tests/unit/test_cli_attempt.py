@@ -116,6 +116,19 @@ def test_an_adaptive_step_shows_the_least_and_the_longest_time_left(elapsed: str
     assert dict(detail.facts(shown(3, resumedAt=ago(0)), NOW))["Step"].startswith("bake")
 
 
+@pytest.mark.parametrize(
+    ("retry", "fact"),
+    [
+        ({"at": ago(-90), "sentence": "retry 2"}, "in 1m30s (08:11:30 UTC): retry 2"),
+        ({"at": ago(60), "sentence": "retry 2"}, "due since 08:09:00 UTC: retry 2"),
+        ({"sentence": "tried again by payment-v2-abc-3"}, "tried again by payment-v2-abc-3"),
+        (None, None),
+    ],
+)
+def test_what_was_rolled_back_says_when_it_is_tried_again(retry: Any, fact: str | None) -> None:
+    assert dict(detail.facts(attempt(phase="RolledBack", retry=retry), NOW)).get("Retry") == fact
+
+
 def test_half_an_adaptive_hold_is_no_time() -> None:
     policy = {"strategy": {"weights": [50, 100], "hold": {"min": "20s"}}}
 

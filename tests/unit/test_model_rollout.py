@@ -59,6 +59,7 @@ STATUS: dict[str, Any] = {
         {"at": "2026-01-31T08:00:00.000000Z", "phase": "Progressing", "step": 1, "weight": 10, "sentence": "10 %"}
     ],
     "historyDropped": 2,
+    "retry": {"at": "2026-01-31T08:05:00.000000Z", "sentence": "retry 1, 30s after it was rolled back"},
     "conditions": [
         {
             "type": "Ready",

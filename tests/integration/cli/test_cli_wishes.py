@@ -121,6 +121,16 @@ def test_what_has_ended_cannot_be_steered_any_more(lively_shop: Shop, command: s
     assert lively_shop.spec() == before
 
 
+def test_an_abort_of_what_was_rolled_back_calls_the_next_try_off(lively_shop: Shop, running: dict[str, Any]) -> None:
+    retry = {"at": "2126-01-31T08:05:00.000000Z", "sentence": "retry 1, 30s after it was rolled back"}
+    lively_shop.rollout(**running | {"phase": "RolledBack", "retry": retry})
+
+    done = lively_shop.canary("abort", NAME, "--reason", "broken")
+
+    assert (done.returncode, done.stdout) == (0, f"{NAME} is not tried again by itself\n")
+    assert lively_shop.spec()["abort"]["reason"] == "broken"
+
+
 def test_promote_full_takes_what_stable_keeps_in_the_bake(lively_shop: Shop, running: dict[str, Any]) -> None:
     baking = {"phase": "Promoting", "step": {"index": 6, "of": 5}, "weight": {"desired": 95, "configured": 95}}
     lively_shop.rollout(**running | baking)

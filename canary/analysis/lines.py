@@ -31,8 +31,11 @@ from canary.model.verdict import (
 FORMAT, VERSION = "canary-evidence", 1
 """How the first line begins."""
 
+LARGEST_WHOLE = 2**63
 NOTHING = ArmCounts()
-UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
+UNREADABLE = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError, RecursionError
+)  # fmt: skip
 """What reading a line of somebody else's making may raise."""
 
 
@@ -188,8 +191,8 @@ def number(value: Any) -> float:
 
 
 def whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{value!r:.40} is not a whole number")  # noqa: TRY004
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > LARGEST_WHOLE:
+        raise ValueError(f"{value!r:.40} is not a whole number")
     return value
 
 
@@ -288,4 +291,6 @@ def _evidence(document: Any) -> Evidence:
         low, high = interval
         interval = (number(low), number(high))
     counts = (whole(canary_total), whole(canary_bad), whole(stable_total), whole(stable_bad))
+    if not number(e_value) >= 0 or not number(limit) > 0:
+        raise ValueError(f"evidence of {e_value!r:.40} with a limit of {limit!r:.40}")
     return Evidence(text(metric), *counts, number(bound), number(e_value), number(limit), interval)

@@ -123,6 +123,7 @@ class Observer:
                 "StableMissing",
                 f"Deployment {rollout.namespace}/{route.stable.deployment} (stable) has no ReplicaSet yet",
             )
+        policy, thresholds = self._with_thresholds(policy, view, route)
         forgery = self.frozen.forgery(policy)
         if forgery:
             raise FindingError(
@@ -138,7 +139,17 @@ class Observer:
             stable=_arm(route.stable, stable_revision),
             canary=_arm(route.canary, self._revision(rollout.namespace, target, None)),
             policy=policy,
+            thresholds=thresholds,
         )
+
+    def _with_thresholds(self, policy: Policy, view: MeshView, route: Route) -> tuple[Policy, str]:
+        """The policy to run by, and whose outlier thresholds it has: those its file leaves out the mesh may say."""
+        if "outlier_detection" in policy.model_fields_set:
+            return policy, "the policy"
+        found = self.router.thresholds(view, route)
+        if found is None:
+            return policy, f"canary's defaults: neither the policy nor {route.service}'s mesh configuration has any"
+        return policy.model_copy(update={"outlier_detection": found.outlier_detection}), found.source
 
     def _policy(self, name: str) -> Policy:
         policy = self.folder.get(name)

@@ -69,7 +69,8 @@ def _pin(case: Case) -> Outcome:
     policy = resolved.policy
     status = moved(
         case,
-        f"checking: {resolved.canary.deployment} against {resolved.stable.deployment} by policy {policy.name}",
+        f"checking: {resolved.canary.deployment} against {resolved.stable.deployment} by policy {policy.name}; "
+        f"outlier thresholds of {resolved.thresholds}",
         service=resolved.service,
         target_revision=observed.target_revision,
         stable=resolved.stable,

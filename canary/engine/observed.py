@@ -24,13 +24,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a rollout is pinned to when it is checked."""
+    """What a rollout is pinned to when it is checked; `thresholds` says whose the policy's outlier thresholds are."""
 
     service: str
     route: RouteStatus
     stable: ArmStatus
     canary: ArmStatus
     policy: Policy
+    thresholds: str = "the policy"
 
 
 @dataclass(frozen=True, slots=True)

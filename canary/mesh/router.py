@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from canary.model.policy import Match, Policy
+from canary.model.policy import Match, OutlierDetection, Policy
 from canary.model.route import Route, RouteState
 
 Object = Mapping[str, Any]
@@ -47,6 +47,14 @@ class Write:
     """The resourceVersion this was decided on (already inside `body` for a patch)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a mesh ejects a host, and where that is written, in words."""
+
+    outlier_detection: OutlierDetection
+    source: str
+
+
 class Router(Protocol):
     """A mesh. Every method raises FindingError with a reason and the candidates when the objects do not allow it."""
 
@@ -71,6 +79,12 @@ class Router(Protocol):
 
         Beside foreign destinations several weights round to the same numbers, and the least of them is given: whether
         the route says exactly what was asked is `shift(...) is None`.
+        """
+
+    def thresholds(self, view: MeshView, route: Route) -> Thresholds | None:
+        """The outlier thresholds that the service's owner gave the mesh, None where there are none.
+
+        FindingError BadOutlierDetection when they cannot be read.
         """
 
     def prepare(self, view: MeshView, route: Route, policy: Policy) -> list[Write]:

@@ -14,8 +14,9 @@ from canary.mesh import services as services_
 from canary.mesh.istio import clean_up, destination_rule, find, virtual_service
 from canary.mesh.istio.arms import arms_of, stable_of
 from canary.mesh.istio.hosts import Hosts
+from canary.mesh.istio.thresholds import thresholds_of
 from canary.mesh.objects import by_name, name_of, names, refuse_unless_plain, section, title, within
-from canary.mesh.router import MeshView, Object, Request, Write
+from canary.mesh.router import MeshView, Object, Request, Thresholds, Write
 from canary.model.policy import Match, Policy
 from canary.model.route import Route, RouteState
 
@@ -67,6 +68,11 @@ class IstioRouter:
         """See `Router.read`. Raises FindingError RouteGone, AmbiguousRoute or SubsetGone."""
         view = _own(view)
         return virtual_service.state_of(find.again(view, self._hosts(view), route), route, promoted=promoted)
+
+    def thresholds(self, view: MeshView, route: Route) -> Thresholds | None:
+        """See `Router.thresholds`: those of the DestinationRules, for the canary's subset."""
+        view = _own(view)
+        return thresholds_of(view, self._hosts(view), route)
 
     def prepare(self, view: MeshView, route: Route, policy: Policy) -> list[Write]:
         """See `Router.prepare`. Empty means that the view shows both subsets: traffic may move."""

@@ -146,7 +146,11 @@ def _heading(attempt: Attempt | None, shown: Account | None) -> list[str]:
 
 def _print_account(shown: Account, attempt: Attempt | None, *, wide: bool) -> None:
     _print_lines([*_heading(attempt, shown), ""])
-    _print_lines([f"{label:<10} {safe(fact)}" for label, fact in rows_of.facts(shown)])
+    facts = list(rows_of.facts(shown))
+    if attempt is not None and not attempt.is_terminal and shown.judged:
+        written = rows_of.clock(shown.judged[-1].at)
+        facts.append(("Written", f"as of {written} UTC; what came since is in `canary status`"))
+    _print_lines([f"{label:<10} {safe(fact)}" for label, fact in facts])
     _print_table("Step by step", rows_of.STEP_COLUMNS, rows_of.step_rows(shown))
     _print_lines(rows_of.notes(shown))
     weighed, numbers = shown.weighed, rows_of.number_rows(shown)

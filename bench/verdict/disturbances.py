@@ -76,13 +76,15 @@ class ArmNoise:
 
 @dataclass(frozen=True)
 class Outage(SingleEvent):
-    """Both versions fail every request for `seconds`, somewhere in the rollout."""
+    """The whole service fails every request for `seconds`: somewhere while both versions serve, or `at_full_weight`."""
 
     seconds: float = 30.0
+    at_full_weight: bool = False
 
     def during(self, shares: Shares, rng: np.random.Generator) -> None:
         length = round(self.seconds / shares.tick_s)
-        first = rng.integers(0, shares.ticks - length + 1, shares.rollouts)[:, None]
+        start, end = (shares.compared_ticks, shares.ticks) if self.at_full_weight else (0, shares.compared_ticks)
+        first = rng.integers(start, end - length + 1, shares.rollouts)[:, None]
         ticks = np.arange(shares.ticks)[None, :]
         is_out = (ticks >= first) & (ticks < first + length)
         shares.canary[is_out] = shares.stable[is_out] = 1.0

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from canary.analysis.interval import upper_bound
+
 Endings = NDArray[np.void]
 CONFIDENCE = 0.95
+DEVIATIONS = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class Share:
 
 @dataclass(frozen=True)
 class Quantile:
-    """A quantile of a figure of the endings, with the order statistics that bracket it."""
+    """A quantile of a figure of the endings, with the order statistics that bracket it (their ranks by the normal
+    approximation of the binomial)."""
 
     name: str
     figure: str
@@ -81,13 +86,12 @@ class Quantile:
     unit: Literal["requests", "errors", "seconds"]
 
     def of(self, endings: Endings) -> Estimate:
-        from scipy.stats import binom
-
         values = np.sort(endings[self.figure].astype(float))
         total = len(values)
         at = math.ceil(self.level * total) - 1
-        low, high = (int(binom.ppf(tail, total, self.level)) for tail in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-        bracket = float(values[max(low - 1, 0)]), float(values[min(high, total - 1)])
+        spread = DEVIATIONS * math.sqrt(total * self.level * (1 - self.level))
+        low, high = math.floor(at - spread), math.ceil(at + spread)
+        bracket = float(values[max(low, 0)]), float(values[min(high, total - 1)])
         return Estimate(float(values[at]), *bracket, total, self.unit)
 
 
@@ -101,7 +105,7 @@ class Mean:
 
     def of(self, endings: Endings) -> Estimate:
         values = endings[self.figure].astype(float)
-        mean, spread = float(values.mean()), 1.96 * float(values.std()) / math.sqrt(len(values))
+        mean, spread = float(values.mean()), DEVIATIONS * float(values.std()) / math.sqrt(len(values))
         return Estimate(mean, max(0.0, mean - spread), mean + spread, len(values), self.unit)
 
 
@@ -130,7 +134,5 @@ class Target:
 
 def clopper_pearson(count: int, total: int) -> tuple[float, float]:
     """The exact two-sided 95 % interval of a share."""
-    from scipy.stats import binomtest
-
-    found = binomtest(count, total).proportion_ci(CONFIDENCE, method="exact")
-    return float(found.low), float(found.high)
+    tail = (1 - CONFIDENCE) / 2
+    return 1 - upper_bound(total, total - count, tail), upper_bound(total, count, tail)

@@ -61,7 +61,9 @@ TITLES = {
 
 def target_rows() -> tuple[Case, ...]:
     return tuple(
-        case for rows in (_identical, _events, _large, _slower, _late, _passing, _small, _tolerated) for case in rows()
+        case
+        for rows in (_identical, _events, _told_events, _large, _slower, _late, _passing, _small, _tolerated)
+        for case in rows()
     )
 
 
@@ -111,6 +113,12 @@ def _events() -> Iterator[Case]:
                 traffic = Traffic(rps, base, disturbances=(event,))
                 name = f"{what}; {of_rate(rps, base)}"
                 yield Case("2", name, traffic, (false_rollbacks(at_most),), Driving(policy), seeds=1000)
+
+
+def _told_events() -> Iterator[Case]:
+    """At 100 % nothing is beside the canary, so an outage of the whole service is the canary's."""
+    at_full = Traffic(disturbances=(Outage(at_full_weight=True),))
+    yield Case("2", f"outage at 100 %; {of_rate(50, 0.001)}", at_full, (false_rollbacks(None),), seeds=200)
 
 
 def _large() -> Iterator[Case]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from canary.daemon.evidence import Case, Evidence
+from canary.daemon.evidence import Evidence
+from canary.daemon.tracks import Case
 from canary.engine.observed import Observed
 from canary.engine.step import step
 from canary.model.policy import ISTIO_BUCKETS_MS, Policy

@@ -69,7 +69,7 @@ def run(
     abort_period: Annotated[
         timedelta,
         typer.Option(parser=duration, metavar="DURATION", envvar="CANARY_ABORT_PERIOD", help="Fast abort looks."),
-    ] = "1s",  # type: ignore[assignment]
+    ] = "250ms",  # type: ignore[assignment]
     prometheus_timeout: Annotated[
         timedelta, typer.Option(parser=duration, metavar="DURATION", envvar="CANARY_PROMETHEUS_TIMEOUT")
     ] = "5s",  # type: ignore[assignment]

@@ -29,7 +29,7 @@ def services_selecting(services: Iterable[Object], pod_labels: Mapping[str, str]
 
 def replicasets_of(deployment: Object, replicasets: Iterable[Object]) -> list[Object]:
     """The ReplicaSets this Deployment controls, by owner uid: a label can be anybody's."""
-    return [replicaset for replicaset in replicasets if _owner_uid(replicaset) == deployment["metadata"]["uid"]]
+    return [replicaset for replicaset in replicasets if owner_uid(replicaset) == deployment["metadata"]["uid"]]
 
 
 def newest_replicaset(deployment: Object, replicasets: Iterable[Object]) -> Object | None:
@@ -60,9 +60,15 @@ def current_revision(deployment: Object, replicasets: Iterable[Object]) -> str |
     return revision
 
 
+def owner_uid(obj: Object) -> Any:
+    """The uid of the controller that an object belongs to, None for nobody's."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next((owner.get("uid") for owner in owners if owner.get("controller")), None)
+
+
 def pods_of(replicaset: Object, pods: Iterable[Object]) -> list[Object]:
     """The Pods this ReplicaSet controls, those being deleted among them."""
-    return [pod for pod in pods if _owner_uid(pod) == replicaset["metadata"]["uid"]]
+    return [pod for pod in pods if owner_uid(pod) == replicaset["metadata"]["uid"]]
 
 
 def is_ready(pod: Object) -> bool:
@@ -86,11 +92,6 @@ def _ready_since(pod: Object) -> datetime | None:
         if condition.get("type") == "Ready" and condition.get("status") == "True":
             return parse_time(condition.get("lastTransitionTime"))
     return None
-
-
-def _owner_uid(obj: Object) -> Any:
-    owners = obj["metadata"].get("ownerReferences") or ()
-    return next((owner.get("uid") for owner in owners if owner.get("controller")), None)
 
 
 def _revision_number(replicaset: Object) -> int:

@@ -35,8 +35,31 @@ class Metrics:
         )
         self.tick_seconds = Histogram("canary_tick_seconds", "Duration of one tick's queries", registry=reg)
         self.tick_lateness = Gauge("canary_tick_lateness_seconds", "How late the last tick began", registry=reg)
+        self.tiles = Counter("canary_tiles", "Settled tiles, by what became of them", ["use"], registry=reg)
+        self.evidence_age = Histogram(
+            "canary_evidence_age_seconds",
+            "From the end of a tile to its being judged",
+            buckets=(1, 2, 2.5, 3, 4, 5, 7.5, 10, 15, 20, 30, 60, 300),
+            registry=reg,
+        )
+        self.look_seconds = Histogram(
+            "canary_look_seconds",
+            "Duration of one look for disasters",
+            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+            registry=reg,
+        )
         self.abort_period = Gauge("canary_abort_period_seconds", "Time between two looks for disasters", registry=reg)
+        self.fast_aborts = Counter("canary_fast_aborts", "Rollouts that a look for disasters ended", registry=reg)
         self.source_failures = Counter("canary_source_failures", "Failed looks at the metrics source", registry=reg)
+        self.left_out = Counter(
+            "canary_left_out", "Questions about a window's surroundings that failed", ["what"], registry=reg
+        )
+        self.baseline_failures = Counter(
+            "canary_baseline_failures", "Failed attempts at reading stable's past", registry=reg
+        )
+        self.losses = Counter(
+            "canary_evidence_losses", "Rollouts whose earlier figures were gone after a restart", registry=reg
+        )
         self.missed_jobs = Counter(
             "canary_scheduler_missed", "Runs the scheduler dropped", ["job", "why"], registry=reg
         )

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
 
 from canary.cluster.queue import KeyedQueue
-from canary.daemon.caches import Caches
-from canary.daemon.evidence import Case, Evidence
+from canary.daemon.caches import Caches, Entry
+from canary.daemon.evidence import Evidence
 from canary.daemon.keys import Key, key_of_rollout
 from canary.daemon.metrics import Metrics
+from canary.daemon.nodes import Nodes
 from canary.daemon.policies import FrozenPolicies
 from canary.daemon.sourcewatch import SourceWatch
+from canary.daemon.surroundings import Exported
+from canary.daemon.tracks import Case
 from canary.errors import ClusterError, TelemetryError
 from canary.mesh.router import Router
 from canary.model.rollout import Phase
 
 TICK, ABORT, FACTS = "tick", "abort", "facts"
+
+LOOKS_SHARE = 0.1
+"""Looks for disasters take at most this share of the time, ours and Prometheus': what takes longer comes less often."""
+
+LONGEST_REST_S = 10.0
+"""After a look that took its whole time limit, the next one comes all the same."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +43,10 @@ class Pulse:
     work: KeyedQueue[Key]
     metrics: Metrics
     wall: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
     last_tick: float = 0.0
     last_look: float = 0.0
+    _look_not_before: float = 0.0
 
     def beat(self, what: str) -> None:
         """Do what the scheduler asked for."""
@@ -44,25 +55,28 @@ class Pulse:
                 self.source.refresh()
                 self._wake(everybody=True)
             case "abort":
-                now = self.wall()
-                if self.last_look:
-                    self.metrics.abort_period.set(now - self.last_look)  # stretched when looks take longer
-                self.last_look = now
-                self._look_for_disasters()
+                self._look()
             case _:
                 with self.metrics.tick_seconds.time():
                     self._tick()
 
+    @property
+    def is_behind(self) -> bool:
+        """The last tick left something over that should not wait for the next one's time."""
+        return self.evidence.is_behind
+
     def _tick(self) -> None:
         now = self.wall()
-        cases = self._cases()
         if self.source.problem or self.source.not_yet or self.source.finding:
             self.source.refresh()
+        exported = self.source.exported
+        cases = self._cases(self.caches.rollouts(None), exported)
         if self.source.problem:
             self.metrics.source_failures.inc()
             self.evidence.source_failed(cases, self.source.problem)
         elif cases:
             self.evidence.tick_s = self.source.tick_s
+            self.evidence.exports(exported)
             problem = self.evidence.tick(cases, now, self.source.settle_s)
             if problem:
                 self.metrics.source_failures.inc()
@@ -71,50 +85,58 @@ class Pulse:
         self.last_tick = self.wall()
         self._wake(everybody=False)
 
-    def _look_for_disasters(self) -> None:
-        now, ended = self.wall(), self._last_traffic()
-        cases = [case for case in self._cases() if _is_alone_in_its_interval(case, ended, now)]
+    def _look(self) -> None:
+        """Look for disasters, unless the last look was just now and took long."""
+        begun = self.clock()
+        if begun < self._look_not_before:
+            return
+        now = self.wall()
+        if self.last_look:
+            self.metrics.abort_period.set(max(0.0, now - self.last_look))
+        self.last_look = now
+        entries = self.caches.rollouts(None)
+        ended = _last_traffic(entries)
+        cases = [case for case in self._cases(entries) if _is_alone_in_its_interval(case, ended, now)]
         if not cases or self.source.problem:
             return
         try:
-            aborted = self.evidence.look_for_disasters(cases, now)
+            with self.metrics.look_seconds.time():
+                aborted = self.evidence.look_for_disasters(cases, now)
         except TelemetryError as error:
             self.metrics.source_failures.inc()
             log.warning("no look for disasters", problem=str(error))
             return
+        finally:
+            took_s = self.clock() - begun
+            self._look_not_before = begun + took_s + min(took_s * (1 / LOOKS_SHARE - 1), LONGEST_REST_S)
         for case in aborted:
+            self.metrics.fast_aborts.inc()
             self.work.add(key_of_rollout(self.router, self.caches, case.rollout))
 
-    def _cases(self) -> list[Case]:
-        """The rollouts that traffic is being divided for."""
+    def _cases(self, entries: Iterable[Entry], exported: Exported | None = None) -> list[Case]:
+        """The rollouts that traffic is being divided for; with the nodes of their pods where steal is measured."""
+        divided = [
+            entry.rollout
+            for entry in entries
+            if (status := entry.rollout.status).phase.divides_traffic
+            and status.policy is not None
+            and status.tile is not None
+            and status.canary is not None
+        ]
+        with_steal = exported is not None and exported.steal
+        nodes = Nodes(self.caches, (rollout.namespace for rollout in divided if with_steal))
         cases = []
-        for entry in self.caches.rollouts(None):
-            status = entry.rollout.status
-            if (
-                not status.phase.divides_traffic
-                or status.policy is None
-                or status.tile is None
-                or status.canary is None
-            ):
-                continue
+        for rollout in divided:
+            assert rollout.status.policy is not None  # as selected
             try:
-                policy = self.frozen.get(status.policy.digest)
+                policy = self.frozen.get(rollout.status.policy.digest)
             except ClusterError as error:
-                log.warning("frozen policy not read", rollout=entry.rollout.full_name, problem=str(error))
+                log.warning("frozen policy not read", rollout=rollout.full_name, problem=str(error))
                 continue
             if policy is not None:
-                cases.append(Case(entry.rollout, policy))
+                arms = (nodes.of(rollout.namespace, arm) for arm in (rollout.status.canary, rollout.status.stable))
+                cases.append(Case(rollout, policy, *arms))
         return cases
-
-    def _last_traffic(self) -> dict[tuple[str, str], float]:
-        """When the last ended attempt at each target lost its traffic (Unix seconds)."""
-        ended: dict[tuple[str, str], float] = {}
-        for entry in self.caches.rollouts(None):
-            rollout = entry.rollout
-            if rollout.status.phase.is_terminal and rollout.status.weight_changes:
-                target = (rollout.namespace, rollout.spec.target)
-                ended[target] = max(ended.get(target, 0.0), rollout.status.weight_changes[-1].asked.timestamp())
-        return ended
 
     def _wake(self, *, everybody: bool) -> None:
         for entry in self.caches.rollouts(None):
@@ -122,6 +144,17 @@ class Pulse:
                 continue
             if everybody or entry.rollout.status.phase is not Phase.PENDING:
                 self.work.add(key_of_rollout(self.router, self.caches, entry.rollout))
+
+
+def _last_traffic(entries: Iterable[Entry]) -> dict[tuple[str, str], float]:
+    """When the last ended attempt at each target lost its traffic (Unix seconds)."""
+    ended: dict[tuple[str, str], float] = {}
+    for entry in entries:
+        rollout = entry.rollout
+        if rollout.status.phase.is_terminal and rollout.status.weight_changes:
+            target = (rollout.namespace, rollout.spec.target)
+            ended[target] = max(ended.get(target, 0.0), rollout.status.weight_changes[-1].asked.timestamp())
+    return ended
 
 
 def _is_alone_in_its_interval(case: Case, ended: dict[tuple[str, str], float], now: float) -> bool:

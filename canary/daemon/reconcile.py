@@ -17,6 +17,7 @@ from canary.daemon.caches import Caches, Entry
 from canary.daemon.keys import Key, key_of_rollout
 from canary.daemon.metrics import Metrics
 from canary.daemon.observe import Observer
+from canary.daemon.records import Records
 from canary.daemon.starts import Starts
 from canary.engine.actions import WriteStatus
 from canary.engine.intake import active_of, age
@@ -24,7 +25,7 @@ from canary.engine.observed import Finding, Observed
 from canary.engine.step import step
 from canary.errors import Conflict, NotFound
 from canary.mesh.router import Router
-from canary.model.rollout import Phase, Rollout
+from canary.model.rollout import Phase, Rollout, RolloutStatus
 
 DECIDE_AGAIN_AT_MOST = 5
 """Lost preconditions in a row before the key goes back to the queue: somebody writes faster than we can read."""
@@ -49,6 +50,7 @@ class Reconciler:
     observer: Observer
     actor: Actor
     starts: Starts
+    records: Records
     metrics: Metrics
     now: Callable[[], datetime]
     history_limit: int
@@ -70,6 +72,7 @@ class Reconciler:
         except DecideAgain:
             again.append(0.0)  # an ended rollout was changed by somebody else
         self._prune(entries)
+        self.records.sweep(lambda: {e.rollout.uid: e.rollout.status.phase for e in self.caches.rollouts(None)})
         return min((seconds for seconds in again if seconds is not None), default=None)
 
     def _entries(self, key: Key) -> list[Entry]:
@@ -115,6 +118,7 @@ class Reconciler:
             observed = self._observe(entry, turn, now)
             decision = step(observed, now)
             self._tell(entry, decision.sentence, decision.actions)
+            recorder = self.observer.evidence.recorder(entry.rollout.uid)  # who ends by this is forgotten at once
             try:
                 self.actor.carry_out(entry, observed, decision.actions)
             except DecideAgain as lost:
@@ -125,6 +129,7 @@ class Reconciler:
                     return None
                 entry = fresh
                 continue
+            self.records.consider(entry.rollout, _status_after(entry, decision.actions), recorder)
             # what was written is looked at at once: asked for, set, reached are three looks
             return 0.0 if any(not _is_quiet(action) for action in decision.actions) else decision.look_again_s
         raise Conflict(f"CanaryRollout {entry.rollout.full_name}: its objects change faster than they can be read")
@@ -137,8 +142,8 @@ class Reconciler:
         """One line per decision that changes something."""
         if all(_is_quiet(action) for action in actions):
             return
-        rollout, status = entry.rollout, entry.rollout.status
-        new = next((action.status for action in actions if isinstance(action, WriteStatus)), status)
+        rollout = entry.rollout
+        new = _status_after(entry, actions)
         self.metrics.decisions.labels(phase=new.phase.value).inc()
         log.info(
             "decision",
@@ -165,3 +170,8 @@ class Reconciler:
 
 def _is_quiet(action: object) -> bool:
     return isinstance(action, WriteStatus) and action.evidence_only
+
+
+def _status_after(entry: Entry, actions: tuple[object, ...]) -> RolloutStatus:
+    written = [action.status for action in actions if isinstance(action, WriteStatus)]
+    return written[-1] if written else entry.rollout.status

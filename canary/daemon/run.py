@@ -35,7 +35,8 @@ from canary.daemon.observe import Observer
 from canary.daemon.policies import FrozenPolicies, PolicyFolder
 from canary.daemon.pulse import ABORT, FACTS, TICK, Pulse
 from canary.daemon.reconcile import Reconciler
-from canary.daemon.schedule import schedule
+from canary.daemon.records import Records
+from canary.daemon.schedule import Rhythm, schedule
 from canary.daemon.settings import Settings
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.starts import Starts
@@ -48,6 +49,8 @@ RESYNC_S = 60
 FACTS_S = 60
 POLICIES_S = 2
 SYNC_POLL_S = 0.05
+RECORDS_S = 3.0
+"""How long the last records may take to write when the controller is told to stop."""
 STUCK_S = 60.0
 """A worker that has had one key for so long hangs: every request has a time limit far below."""
 
@@ -83,8 +86,9 @@ class Daemon:
         frozen = FrozenPolicies(self.gateway, settings.own_namespace)
         self._prometheus = PrometheusSource(settings.source)
         self.source = SourceWatch(self._prometheus, settings.tile_s, settings.settle_s, settings.tick_s)
-        evidence = Evidence(self._prometheus)
+        evidence = Evidence(self._prometheus, self.metrics)
         self.events = EventRecorder(self.gateway)
+        self.records = Records(self.gateway, self.metrics)
         actor = Actor(self.gateway, self.caches, self.router, frozen, StatusWriter(self.gateway), self.events)
         observer = Observer(self.gateway, self.caches, self.router, self.folder, frozen, evidence, self.source)
         grace = timedelta(seconds=settings.intake_grace_s)
@@ -94,6 +98,7 @@ class Daemon:
             observer=observer,
             actor=actor,
             starts=Starts(self.caches, self.router, actor, Carriers(self.caches, self.router, actor), grace),
+            records=self.records,
             metrics=self.metrics,
             now=lambda: datetime.now(UTC),
             history_limit=settings.history_limit,
@@ -107,6 +112,7 @@ class Daemon:
         )
         self._pulse_thread = threading.Thread(target=self._pulse_loop, name="pulse", daemon=True)
         self.pulse = Pulse(self.caches, self.router, frozen, evidence, self.source, self.work, self.metrics)
+        self._rhythm = Rhythm.after_settled(self.source.tick_s, self.source.settle_s)
         self.scheduler = schedule(
             self._jobs(), lambda job, why: self.metrics.missed_jobs.labels(job=job, why=why).inc()
         )
@@ -133,6 +139,7 @@ class Daemon:
         self.health.start()
         self.lease.start()
         self.events.start()
+        self.records.start()
         self.caches.start()
         self._pulse_thread.start()
         self.workers.start()
@@ -189,13 +196,13 @@ class Daemon:
                 "--own-namespace; the controller keeps its Lease and its frozen policies there"
             ) from None
 
-    def _jobs(self) -> dict[str, tuple[float, Callable[[], None]]]:
+    def _jobs(self) -> dict[str, tuple[Rhythm, Callable[[], None]]]:
         return {
-            TICK: (self.source.tick_s, partial(self.pulses.add, TICK)),
-            ABORT: (self.settings.abort_period_s, partial(self.pulses.add, ABORT)),
-            FACTS: (FACTS_S, partial(self.pulses.add, FACTS)),
-            "resync": (RESYNC_S, self._enqueue_everything),
-            "policies": (POLICIES_S, self._reload_policies),
+            TICK: (self._rhythm, partial(self.pulses.add, TICK)),
+            ABORT: (Rhythm(self.settings.abort_period_s), partial(self.pulses.add, ABORT)),
+            FACTS: (Rhythm(FACTS_S), partial(self.pulses.add, FACTS)),
+            "resync": (Rhythm(RESYNC_S), self._enqueue_everything),
+            "policies": (Rhythm(POLICIES_S), self._reload_policies),
         }
 
     def _reload_policies(self) -> None:
@@ -221,21 +228,20 @@ class Daemon:
             self.work.add(Key(namespace))
 
     def _pulse_loop(self) -> None:
-        tick_s = self.source.tick_s
+        due = 0.0
         while not self.pulses.is_closed:
             what = self.pulses.get(1.0)
             if what is None:
                 continue
             try:
                 if what == TICK:
-                    late_s = time.time() - self.pulse.last_tick - tick_s if self.pulse.last_tick else 0.0
-                    self.metrics.tick_lateness.set(max(0.0, late_s))
+                    now = time.time()
+                    self.metrics.tick_lateness.set(max(0.0, now - due) if due else 0.0)
+                    due = now - self._rhythm.lateness_s(now) + self._rhythm.every_s
                 self.pulse.beat(what)
-                wanted = self.source.tick_s
-                if wanted != tick_s:
-                    tick_s = wanted
-                    self.scheduler.reschedule_job(TICK, trigger="interval", seconds=tick_s)
-                    log.info("tile", seconds=self.source.tile_s, tick_s=tick_s, settle_s=self.source.settle_s)
+                self._keep_time()
+                if what == TICK and self.pulse.is_behind:
+                    self.pulses.add(TICK)  # others' looks come first: it is put at the end of the queue
             except Exception:
                 # a tick that fails is no evidence and no verdict; the next one asks again
                 self.metrics.source_failures.inc()
@@ -243,12 +249,21 @@ class Daemon:
             finally:
                 self.pulses.done(what)
 
+    def _keep_time(self) -> None:
+        """Ticks follow what was learnt about the source."""
+        wanted = Rhythm.after_settled(self.source.tick_s, self.source.settle_s)
+        if wanted != self._rhythm:
+            self._rhythm = wanted
+            self.scheduler.reschedule_job(TICK, trigger=wanted.trigger)
+            log.info("tile", seconds=self.source.tile_s, tick_s=wanted.every_s, settle_s=self.source.settle_s)
+
     def _end(self) -> None:
         log.info("stopping")
         self.scheduler.shutdown(wait=False)
         self.pulses.close(discard=True)
         self.work.close(discard=True)
         answered = self.work.wait_idle(self.settings.drain_s)
+        self.records.stop(RECORDS_S)
         self.events.stop()
         self.lease.drain()
         self.lease.stop(release=answered)

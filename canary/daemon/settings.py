@@ -22,7 +22,7 @@ class Settings:
     tile_s: float | None = None
     tick_s: float | None = None
     settle_s: float | None = None
-    abort_period_s: float = 1.0
+    abort_period_s: float = 0.25
     workers: int = 4
     history_limit: int = 10
     """Ended attempts kept per service, besides the newest of each target."""

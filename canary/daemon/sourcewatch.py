@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import structlog
 
+from canary.daemon.surroundings import Exported
 from canary.errors import TelemetryError
 from canary.telemetry.preflight import SourceFacts
 from canary.telemetry.source import PrometheusSource
@@ -13,6 +14,8 @@ from canary.telemetry.source import PrometheusSource
 DEFAULT_TILE_S = 15.0
 SHORTEST_TILE_S = 1.0
 LEARNING_TICK_S = 1.0
+ABOUT = 1.02
+"""A scrape interval is measured, and may come out a little longer than it is."""
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +84,14 @@ class SourceWatch:
         return "the scrape interval is not known yet: that takes two scrapes"
 
     @property
+    def exported(self) -> Exported:
+        """What there is to ask for besides the versions' counts."""
+        facts = self.facts
+        if facts is None:
+            return Exported()
+        return Exported(facts.has_ejections, facts.has_steal, facts.has_control_plane)
+
+    @property
     def tick_s(self) -> float:
         """Time between two ticks in seconds: as set, else a tile; quick while there is something to learn."""
         if self.facts is None or self.not_yet or self.finding:
@@ -89,9 +100,14 @@ class SourceWatch:
 
     @property
     def tile_s(self) -> float:
-        """Length of a tile in seconds: as set, else the scrape interval found."""
+        """Length of a tile in seconds: as set, else the scrape interval found; never shorter than that.
+
+        A shorter tile would hold what was counted before it began, a weight before the last one included.
+        """
         found = self.facts.scrape_interval_s if self.facts else None
-        return self._tile_s or (max(found, SHORTEST_TILE_S) if found else DEFAULT_TILE_S)
+        if self._tile_s:
+            return found if found and found > self._tile_s * ABOUT else self._tile_s
+        return max(found, SHORTEST_TILE_S) if found else DEFAULT_TILE_S
 
     @property
     def tile(self) -> timedelta:

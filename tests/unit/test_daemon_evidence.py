@@ -8,12 +8,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from canary.daemon.evidence import CATCH_UP_TILES, Case, Evidence
+from canary.analysis.state import dump
+from canary.daemon.evidence import ALONE_S, CATCH_UP_TILES, Evidence
+from canary.daemon.tracks import Case
+from canary.engine.step import verdict_status
 from canary.errors import TelemetryAnswer, TelemetryUnavailable
 from canary.model.policy import Policy
 from canary.model.rollout import ArmStatus, Phase, Rollout, RolloutSpec, RolloutStatus, StepStatus, WeightChange
-from canary.model.verdict import Outcome, Reason
-from canary.telemetry.queries import Workload
+from canary.model.verdict import ArmCounts, Outcome, Reason
+from canary.telemetry.queries import ServiceName, Workload
 from canary.telemetry.tiles import StatusCounts, Tile, TileBatch
 
 BEGIN = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -47,25 +50,48 @@ class Source:
     statuses: Callable[[Workload, float], Mapping[tuple[str, str], int]] = healthy
     odd: frozenset[Workload] = frozenset()
     away: str = ""
+    no_history: str = ""
+    """Why stable's past cannot be read."""
+    kept_since: float = 0.0
+    """The end of the oldest tile that has not been dropped for its age (Unix seconds)."""
     asked: list[tuple[frozenset[Workload], float, float]] = field(default_factory=list)
     """(workloads, first end, last end) of each batch."""
+    asked_bounds: list[frozenset[float]] = field(default_factory=list)
+    asked_history: list[tuple[Workload, float, float]] = field(default_factory=list)
 
     def tiles(
         self, workloads: Collection[Workload], bounds_ms: Collection[float], *, first_end: float, last_end: float,
         tile_s: float,
     ) -> TileBatch:  # fmt: skip
         self.asked.append((frozenset(workloads), first_end, last_end))
+        self.asked_bounds.append(frozenset(bounds_ms))
         self._answer(workloads)
         ends = [first_end + index * tile_s for index in range(round((last_end - first_end) / tile_s) + 1)]
         tiles = {
-            workload: tuple(
-                Tile(end - tile_s, end, (found := self.statuses(workload, end)), found.get(("200", ""), 0),
-                     dict.fromkeys(bounds_ms, 1))
-                for end in ends
-            )
-            for workload in workloads
-        }  # fmt: skip
+            workload: tuple(self._tile(workload, end, tile_s, bounds_ms) for end in ends) for workload in workloads
+        }
         return TileBatch(tiles, last_end, frozenset(workloads), "source", dict.fromkeys(workloads, last_end))
+
+    def _tile(self, workload: Workload, end: float, tile_s: float, bounds_ms: Collection[float]) -> Tile:
+        found = self.statuses(workload, end) if end >= self.kept_since else {}
+        timed = found.get(("200", ""), 0)
+        return Tile(end - tile_s, end, found, timed, {bound: min(timed, 1) for bound in bounds_ms})
+
+    def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:
+        self.asked_history.append((workload, first_end, last_end))
+        self._answer([workload])
+        if self.no_history:
+            raise TelemetryUnavailable(self.no_history)
+        count = round((last_end - first_end) / tile_s) + 1
+        return tuple(self._tile(workload, first_end + i * tile_s, tile_s, (250.0, 500.0, 1000.0)) for i in range(count))
+
+    def unattributed(
+        self, services: Collection[ServiceName], *, first_end: float, last_end: float, tile_s: float
+    ) -> Mapping[ServiceName, Mapping[float, ArmCounts]]:
+        del services, first_end, last_end, tile_s
+        if self.away:
+            raise TelemetryUnavailable(self.away)
+        return {}
 
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float
@@ -96,7 +122,7 @@ def case(name: str = "payment-v2-x-1", namespace: str = "shop", *, step: int = 1
         for role, version in (("stable", "v1"), ("canary", "v2"))
     }
     status = RolloutStatus(
-        phase=Phase.PROGRESSING, step=StepStatus(index=step, of=3), tile=timedelta(seconds=TILE_S),
+        phase=Phase.PROGRESSING, service="payment", step=StepStatus(index=step, of=3), tile=timedelta(seconds=TILE_S),
         weight_changes=changes, **arms,
     )  # fmt: skip
     rollout = Rollout(
@@ -108,6 +134,11 @@ def case(name: str = "payment-v2-x-1", namespace: str = "shop", *, step: int = 1
 
 def evidence_on(source: Source) -> Evidence:
     return Evidence(source)  # type: ignore[arg-type]  # what it needs of a source
+
+
+def state_of(evidence: Evidence, one: Case) -> object:
+    """Everything that a judge knows."""
+    return dump(evidence._tracks[one.rollout.uid].judge)
 
 
 def canary_of(one: Case) -> Workload:
@@ -122,6 +153,7 @@ def test_judges_rebuilt_from_tiles_after_a_restart_have_the_same_evidence_bit_fo
 
     restarted.tick([case(step=3)], unix(174), SETTLE_S)
 
+    assert state_of(live, case()) == state_of(restarted, case())
     of_live, of_restarted = (one.verdict(case(step=3), unix(174)) for one in (live, restarted))
     assert of_live is not None
     assert of_live == of_restarted
@@ -189,6 +221,8 @@ def test_one_workload_whose_answer_cannot_be_used_blinds_nobody_else() -> None:
     unlucky = verdicts[3]
     assert unlucky is not None
     assert "le=123" in unlucky.sentence
+    source.asked.clear()
+    evidence.tick(cases, unix(65), SETTLE_S)
     assert len(source.asked) <= 7  # halved, not one by one
     assert evidence.look_for_disasters(cases, unix(60)) == []
 
@@ -255,6 +289,125 @@ def test_the_judge_of_an_ended_rollout_is_forgotten() -> None:
     evidence.forget_all_but([])
 
     assert evidence.verdict(case(), unix(31)) is None
+
+
+def test_stables_past_is_read_once_and_from_recorded_times_alone() -> None:
+    source = Source()
+    live, restarted = evidence_on(source), evidence_on(source)
+    for second in (3, 7, 31, 36):
+        live.tick([case()], unix(second), SETTLE_S)
+    restarted.tick([case(step=2)], unix(90), SETTLE_S)
+
+    past = (case().stable, unix(-595), unix(0))
+    assert source.asked_history == [past, past]
+    assert source.asked_bounds[-1] == {250.0, 500.0, 1000.0}  # stable's tail, the bound after it, and the policy's own
+
+
+def test_without_its_baseline_nothing_is_judged_and_it_is_asked_again_at_the_next_tick() -> None:
+    source = Source(no_history="no answer within 5 s")
+    evidence = evidence_on(source)
+
+    problem = evidence.tick([case()], unix(31), SETTLE_S)
+
+    held = evidence.verdict(case(), unix(31))
+    assert problem == ""  # the source may be well: the batch is what says so
+    assert held is not None
+    assert (held.outcome, held.reason) == (Outcome.HOLD, Reason.UNAVAILABLE)
+    assert "stable's figures from before the rollout" in held.sentence
+    assert "no answer within 5 s" in held.sentence
+    assert source.asked == []
+    source.no_history = ""
+    evidence.tick([case()], unix(36), SETTLE_S)
+    uninterrupted = evidence_on(Source())
+    uninterrupted.tick([case()], unix(36), SETTLE_S)
+    assert evidence.verdict(case(), unix(36)) == uninterrupted.verdict(case(), unix(36))
+
+
+def test_a_baseline_that_hangs_at_every_attempt_is_asked_for_less_and_less_often() -> None:
+    clock = [0.0]
+    source = Source(no_history="no answer within 5 s")
+    evidence = Evidence(source, clock=lambda: clock[0])  # type: ignore[arg-type]  # what it needs of a source
+
+    for second in range(20, 320, 5):
+        clock[0] = float(second)
+        evidence.tick([case()], unix(second), SETTLE_S)
+
+    assert 2 <= len(source.asked_history) <= 12
+    assert [second for _, second, _ in source.asked_history[:2]]  # the second time without any pause
+
+
+def test_a_disaster_is_seen_before_there_is_a_baseline_or_a_tick() -> None:
+    source = Source(
+        lambda workload, end: {("503", ""): 40} if workload.name == "payment-v2" else healthy(workload, end)
+    )
+    evidence = evidence_on(source)
+
+    aborted = evidence.look_for_disasters([case()], unix(2))
+
+    assert [one.rollout.name for one in aborted] == [case().rollout.name]
+    verdict = evidence.verdict(case(), unix(2))
+    assert verdict is not None
+    assert verdict.reason is Reason.FAST_ABORT
+    recorder = evidence.recorder(case().rollout.uid)
+    assert recorder is not None  # a person who asks why must be told
+    assert evidence.tick([case()], unix(31), SETTLE_S) == ""
+    assert evidence.verdict(case(), unix(31)) == verdict
+
+
+def test_who_else_is_judged_leaves_no_trace_in_a_judge() -> None:
+    odd = Policy.model_validate(POLICY.document() | {"name": "odd", "analysis": {"p99": {"max": "5s"}, "warmup": "0s"}})
+    alone, together = evidence_on(Source()), evidence_on(Source())
+    one, other = case(), case(namespace="other", policy=odd)
+
+    for second in range(1, 60):
+        alone.tick([one], unix(second), SETTLE_S)
+        together.tick([one, other], unix(second), SETTLE_S)
+
+    assert state_of(alone, one) == state_of(together, one)
+
+
+def test_after_a_restart_figures_that_the_source_dropped_are_missed_aloud() -> None:
+    live, source = evidence_on(Source()), Source(kept_since=unix(60))
+    live.tick([case(step=2)], unix(118), SETTLE_S)
+    before = live.verdict(case(step=2), unix(118))
+    assert before is not None
+    kept = case(step=2)
+    told = kept.rollout.status.model_copy(update={"verdict": verdict_status(before, BEGIN + timedelta(seconds=118))})
+    kept = Case(kept.rollout.model_copy(update={"status": told}), POLICY)
+    whole, lossy = evidence_on(Source()), evidence_on(source)
+
+    for evidence in (whole, lossy):
+        evidence.tick([kept], unix(119), SETTLE_S)
+
+    of_whole, of_lossy = (one.verdict(kept, unix(119)) for one in (whole, lossy))
+    assert of_whole == before
+    assert of_lossy is not None
+    total = next(entry.canary_total for entry in before.evidence if entry.metric == "pass")
+    assert f"of {total:,} canary requests judged before" in of_lossy.sentence
+    assert "Since a restart" in of_lossy.sentence
+
+
+def test_many_rollouts_at_once_are_begun_in_slices_so_that_looks_for_disasters_go_on() -> None:
+    clock = [0.0]
+
+    class Slow(Source):
+        def history(self, workload: Workload, **ends: float) -> tuple[Tile, ...]:
+            clock[0] += ALONE_S / 4
+            return super().history(workload, **ends)
+
+    source = Slow()
+    evidence = Evidence(source, clock=lambda: clock[0])  # type: ignore[arg-type]  # what it needs of a source
+    cases = [case(namespace=f"shop-{index}") for index in range(12)]
+
+    evidence.tick(cases, unix(31), SETTLE_S)
+
+    assert evidence.is_behind
+    assert len(source.asked_history) == 5
+    assert sum(evidence.verdict(one, unix(31)) is not None for one in cases) == 5
+    evidence.tick(cases, unix(32), SETTLE_S)
+    evidence.tick(cases, unix(33), SETTLE_S)
+    assert not evidence.is_behind
+    assert all(evidence.verdict(one, unix(33)) is not None for one in cases)
 
 
 def test_the_first_step_does_not_speak_for_the_second() -> None:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canary.daemon.windows import PROPAGATION_S, change_at, first_tile_end, look_back_s, margin_s, window
+from canary.daemon.windows import (
+    PROPAGATION_S,
+    change_at,
+    depends_on_its_scrapes,
+    first_tile_end,
+    last_tile_before,
+    look_back_s,
+    window,
+)
 from canary.model.policy import Policy
 from canary.model.rollout import RolloutStatus, StepStatus, WeightChange
 from canary.model.verdict import ArmCounts
@@ -106,8 +114,45 @@ def test_the_first_tile_asked_for_is_on_the_grid_and_is_the_first_that_can_be_ev
 
     assert end is not None
     assert round(end * 1000) % round(tile_s * 1000) == 0
-    assert change_at(status.weight_changes, end - tile_s, end) is not None
-    assert end - 2 * tile_s < unix(reached) + margin_s(tile_s) + 0.001
+    start = end - tile_s
+    assert change_at(status.weight_changes, start, end, counted_from=start) is not None
+    assert start - tile_s < unix(reached) + PROPAGATION_S + 0.001
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "counted_from", "step"),
+    [
+        (5, 10, 1.1, None),  # a scrape at 1.1 s may have been before the last proxy knew
+        (5, 10, 1.2, 1),
+        (5, 10, 5.0, 1),
+        (5, 10, None, None),
+        (55, 60, -300.0, None),  # a target that was away since before the weight: its first counts are of both
+        (6.2, 11.2, None, 1),
+        (56, 61, 58.0, None),  # its end is what it always was
+    ],
+)
+def test_when_its_scrapes_are_known_a_tile_may_begin_right_after_the_weight(
+    start: float, end: float, counted_from: float | None, step: int | None
+) -> None:
+    since = None if counted_from is None else unix(counted_from)
+
+    found = change_at(CHANGES, unix(start), unix(end), since)
+
+    assert (found.step if found else None) == step
+
+
+def test_only_of_the_tiles_just_after_a_weight_are_the_scrapes_asked_for() -> None:
+    asked = [start for start in range(0, 130, 5) if depends_on_its_scrapes(CHANGES, unix(start), unix(start + 5))]
+
+    assert asked == [5, 65, 125]  # 5: 0.2 s and propagation are over, a scrape interval is not; likewise the others
+
+
+def test_stables_past_ends_with_the_last_whole_tile_before_the_canary_was_let_in() -> None:
+    status = RolloutStatus(weight_changes=(change(1, 10, 7.5, 60), CHANGES[1]))
+
+    assert last_tile_before(status, 5.0) == unix(5)
+    assert last_tile_before(status, 2.5) == unix(7.5)
+    assert last_tile_before(RolloutStatus(), 5.0) is None
 
 
 def test_before_the_first_traffic_there_is_nothing_to_ask_for() -> None:
@@ -115,12 +160,21 @@ def test_before_the_first_traffic_there_is_nothing_to_ask_for() -> None:
     assert first_tile_end(RolloutStatus(weight_changes=(change(1, 10, 0, None),)), 5.0) is None
 
 
+def test_a_first_weight_that_was_overtaken_before_it_was_noted_as_reached_keeps_nobody_from_judging_the_next() -> None:
+    status = RolloutStatus(weight_changes=(change(1, 10, 0, None), change(3, 100, 0.3, 0.5)))
+
+    end = first_tile_end(status, 5.0)
+
+    assert end == unix(10)
+    assert change_at(status.weight_changes, end - 5, end, counted_from=end - 5) is status.weight_changes[1]
+
+
 def test_the_warm_up_counts_from_the_first_traffic_and_the_bake_goes_on_with_the_last_step() -> None:
     status = RolloutStatus(weight_changes=(*CHANGES, change(4, 100, 180, 180)))
     counts = ArmCounts(10, 0)
 
     def at_tile(start: float) -> tuple[int, bool]:
-        found = window(POLICY, status, (unix(start), unix(start + 5)), counts, counts)
+        found = window(POLICY, status, (unix(start), unix(start + 5)), (counts, counts))
         assert found is not None
         return found.step, found.warm
 

@@ -37,9 +37,9 @@ from canary.daemon.run import Daemon
 from canary.daemon.settings import Settings
 from canary.errors import NotFound, TelemetryUnavailable
 from canary.model.rollout import Phase, Rollout
-from canary.model.verdict import Outcome
+from canary.model.verdict import ArmCounts, Outcome
 from canary.telemetry.preflight import SourceFacts
-from canary.telemetry.queries import Workload
+from canary.telemetry.queries import ServiceName, Workload
 from canary.telemetry.settings import SourceSettings
 from canary.telemetry.tiles import StatusCounts, Tile, TileBatch
 
@@ -93,6 +93,18 @@ class Counts:
         ends = [round(first_end + index * tile_s, 3) for index in range(count)]
         tiles = {one: tuple(self._tile(one, end, tile_s, bounds_ms) for end in ends) for one in workloads}
         return TileBatch(tiles, last_end, frozenset(workloads), "source", dict.fromkeys(workloads, last_end))
+
+    def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:
+        self._answer("history", 1)
+        count = round((last_end - first_end) / tile_s) + 1
+        return tuple(self._tile(workload, round(first_end + i * tile_s, 3), tile_s, (500.0,)) for i in range(count))
+
+    def unattributed(
+        self, services: Collection[ServiceName], *, first_end: float, last_end: float, tile_s: float
+    ) -> Mapping[ServiceName, Mapping[float, ArmCounts]]:
+        del first_end, last_end, tile_s
+        self._answer("unattributed", len(services))
+        return {}
 
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float

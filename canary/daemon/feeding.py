@@ -1,0 +1,142 @@
+"""One tick's tiles on their way to the judges: asked for in one batch, cut into windows, put into the judges.
+
+An answer that cannot be used is halved until it is known whose counts are at fault: a histogram without the bound that
+its policy asks for must not blind everybody else. Nothing is fed from half an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from canary.daemon import windows
+from canary.daemon.metrics import Metrics
+from canary.daemon.surroundings import Around, Surroundings
+from canary.daemon.tracks import Case, Track
+from canary.errors import TelemetryAnswer, TelemetryError
+from canary.model.verdict import ArmCounts, Window
+from canary.telemetry.source import PrometheusSource
+from canary.telemetry.tiles import TileBatch, arm_counts
+
+Pair = tuple[Case, Track]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a tick goes: up to the newest settled tile. Unix seconds and seconds.
+
+    `until` is monotonic seconds: what is asked for one rollout alone waits for the next tick from then on.
+    """
+
+    last_end: float
+    tile_s: float
+    settle_s: float
+    now: float
+    until: float
+
+
+class Feeder:
+    """Feeds judges that have their baseline. Used by the telemetry thread only."""
+
+    def __init__(
+        self, source: PrometheusSource, surroundings: Surroundings, metrics: Metrics, clock: Callable[[], float]
+    ) -> None:
+        """`clock` is monotonic seconds."""
+        self._source = source
+        self._surroundings = surroundings
+        self._metrics = metrics
+        self._clock = clock
+        self.is_behind = False
+        """Somebody's own questions had to wait: the next tick should not wait for its time."""
+
+    def feed(self, pairs: Sequence[Pair], reach: Reach) -> str:
+        """Feed all tiles that have settled since the last time. Returns why the source is away, "" when it answered."""
+        if not pairs:
+            return ""
+        first_end = min(*(track.next_end for _, track in pairs), reach.last_end)
+        try:
+            batch = self._tiles(pairs, first_end, reach)
+        except TelemetryAnswer as error:
+            if len(pairs) > 1:
+                half = len(pairs) // 2
+                problems = [self.feed(part, reach) for part in (pairs[:half], pairs[half:])]
+                return problems[0] or problems[1]
+            pairs[0][1].is_away(str(error))
+            return ""
+        except TelemetryError as error:
+            for _, track in pairs:
+                track.is_away(str(error))
+            return str(error)
+        due = [case for case, track in pairs if track.next_end <= reach.last_end]
+        around = Around()
+        if due:
+            around = self._surroundings.ask(due, first_end=first_end, last_end=reach.last_end, tile_s=reach.tile_s)
+        # whoever has metrics of his own comes last, who waited longest first: nobody waits for another's answers
+        for case, track in sorted(pairs, key=lambda pair: (bool(pair[0].policy.analysis.metrics), pair[1].next_end)):
+            self._absorb(case, track, batch, around, reach)
+        return ""
+
+    def _tiles(self, pairs: Sequence[Pair], first_end: float, reach: Reach) -> TileBatch:
+        return self._source.tiles(
+            {workload for case, _ in pairs for workload in case.arms},
+            frozenset[float]().union(*(track.judge.bounds for _, track in pairs)),
+            first_end=first_end,
+            last_end=reach.last_end,
+            tile_s=reach.tile_s,
+        )
+
+    def _absorb(self, case: Case, track: Track, batch: TileBatch, around: Around, reach: Reach) -> None:
+        has_news = track.next_end <= reach.last_end
+        if has_news and case.policy.analysis.metrics:
+            if self._clock() > reach.until:
+                self.is_behind = True
+                return
+            own = self._surroundings.own_metrics(case, first_end=track.next_end, last_end=reach.last_end)
+            around = replace(around, own=own)
+        with track.lock:
+            track.fed_at = reach.now
+            _note_state(case, track, batch, reach)
+            for window in self._windows(case, track, batch, reach):
+                is_evidence = track.observe(case, around.put_on(window, case), reach.now)
+                self._metrics.tiles.labels(use="evidence" if is_evidence else "refused").inc()
+                self._metrics.evidence_age.observe(max(0.0, reach.now - window.end))
+
+    def _windows(self, case: Case, track: Track, batch: TileBatch, reach: Reach) -> list[Window]:
+        """The windows of the tiles that have not been fed yet; they count as fed from here on."""
+        tiles = [{tile.end: tile for tile in batch.tiles.get(arm, ())} for arm in case.arms]
+        errors, bounds = case.policy.analysis.grpc_errors, sorted(track.judge.bounds)
+        tile_ms, found = round(case.tile_s * 1000), []
+        while track.next_end <= reach.last_end:
+            end = track.next_end
+            start, track.next_end = ((round(end * 1000) + by) / 1000 for by in (-tile_ms, tile_ms))
+            canary, stable = (
+                _at_bounds(arm_counts(by_end[end], errors) if end in by_end else ArmCounts(), bounds)
+                for by_end in tiles
+            )
+            window = windows.window(case.policy, case.rollout.status, (start, end), (canary, stable))
+            if window is not None:
+                found.append(window)
+            else:
+                self._metrics.tiles.labels(use="none").inc()
+        return found
+
+
+def _note_state(case: Case, track: Track, batch: TileBatch, reach: Reach) -> None:
+    """What this answer says about the source. To be called under the track's lock."""
+    scraped = [batch.newest_ends[arm] for arm in case.arms if arm in batch.newest_ends]
+    known = track.source.newest_tile_end
+    track.source = replace(
+        track.source,
+        available=True,
+        detail="",
+        settle_s=reach.settle_s,
+        newest_tile_end=max([*scraped, *([known] if known else [])], default=None),
+        series_seen=any(arm in batch.seen for arm in case.arms),
+    )
+
+
+def _at_bounds(counts: ArmCounts, bounds: Collection[float]) -> ArmCounts:
+    """With these bounds and no others: the batch holds those of every rollout, and who else is there must not be seen
+    in this one's windows."""
+    slower = {bound: counts.slower[bound] for bound in bounds if bound in counts.slower}
+    return replace(counts, slower=slower if counts.timed else dict.fromkeys(bounds, 0))

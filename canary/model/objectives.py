@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator, model_validator
 
 from canary.model.base import DnsLabel, Model
 from canary.model.placeholders import check_placeholders
@@ -189,6 +189,13 @@ class Analysis(Model):
             raise ValueError('must be "0%", or a whole percentage from "1%" to "50%" that stays on stable to the end')
         return share
 
+    @field_validator("frozen_bound")
+    @classmethod
+    def _one_way_at_full_weight(cls, is_frozen: bool, info: ValidationInfo) -> bool:
+        if is_frozen and info.data.get("keep_stable"):
+            raise ValueError("keepStable judges to the end against stable itself: leave out frozenBound")
+        return is_frozen
+
     @field_validator("metrics")
     @classmethod
     def _named_apart(cls, metrics: tuple[CustomMetric, ...]) -> tuple[CustomMetric, ...]:
@@ -204,12 +211,6 @@ class Analysis(Model):
         if not 0.5 <= share < 1:
             raise ValueError('must be at least "50%" and below "100%"')
         return share
-
-    @model_validator(mode="after")
-    def _one_way_at_full_weight(self) -> Self:
-        if self.frozen_bound and self.keep_stable:
-            raise ValueError("keepStable judges to the end against stable itself: leave out frozenBound")
-        return self
 
     @property
     def keep_stable_weight(self) -> int:

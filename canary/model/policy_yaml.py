@@ -22,7 +22,10 @@ _PATTERNS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice and keeps no aliases (a small file must not grow on reading)."""
+    """SafeLoader that refuses a key written twice and keeps no aliases (a small file must not grow on reading).
+
+    `on`, `off`, `yes` and `no` are words, as in YAML 1.2 and for editors: `vsStable: off` is not false.
+    """
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -36,6 +39,12 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return cast(dict[Any, Any], yaml.SafeLoader.construct_mapping(loader, node, deep=True))
 
 
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 

@@ -41,6 +41,16 @@ def test_a_minimal_policy_needs_a_name_and_weights_only() -> None:
     assert policy.strategy.plan == (50, 100)
 
 
+def test_off_is_a_word_and_true_is_not() -> None:
+    text = "name: x\nstrategy: {weights: [100], match: {headers: {a: {exact: on}}, keep: true}}\n"
+    policy = parse_policy(f"{text}analysis: {{errorRate: {{vsStable: off}}, p99: {{vsStable: off}}}}\n", "x.yaml")
+
+    assert (policy.analysis.error_rate.vs_stable, policy.analysis.p99.tolerance) == ("off", None)
+    assert policy.strategy.match is not None
+    assert policy.strategy.match.keep is True
+    assert policy.strategy.match.headers["a"].exact == "on"
+
+
 def test_an_unknown_field_is_named_with_its_line_and_the_fields_there_are() -> None:
     error = the_mistake("name: x\nstrategy:\n  weights: [100]\n  speed: fast\n")
 
@@ -120,6 +130,8 @@ def test_a_strategy_that_cannot_be_carried_out_is_refused_with_what_would_be_rig
         ("onInconclusive: shrug", "onInconclusive", "'pause', 'rollback' or 'promote', not 'shrug'"),
         ("harmBudget: {errors: 0}", "harmBudget.errors", "greater than or equal to 1, not 0"),
         ("harmBudget: 50", "harmBudget", "must be a valid dictionary"),
+        ("harmBudget: {errors: many}", "harmBudget.errors", "must be a valid integer"),
+        ("harmBudget: {errors: 5, error: 5}", "harmBudget.error", "unknown field; known here: errors"),
         ("keepStable: 5", "keepStable", 'must carry its unit, as in "1%", not 5'),
         ("keepStable: 0.5%", "keepStable", 'a whole percentage from "1%" to "50%"'),
         ("keepStable: 51%", "keepStable", 'a whole percentage from "1%" to "50%"'),
@@ -137,6 +149,26 @@ def test_a_wrong_value_of_the_analysis_is_refused_with_the_valid_ones(analysis: 
 
     assert (error.line, error.field) == (4, f"analysis.{field}")
     assert right in str(error)
+
+
+def test_what_stable_keeps_must_be_left_by_every_step() -> None:
+    error = the_mistake("name: x\nstrategy:\n  weights: [10, 95, 97, 100]\nanalysis:\n  keepStable: 5%\n")
+
+    assert (error.line, error.field) == (5, "analysis.keepStable")
+    assert "leaves the canary 95% in the last step, so every weight before it must be less, not [95, 97]" in str(error)
+
+
+def test_what_stable_keeps_and_a_frozen_bound_are_one_or_the_other() -> None:
+    error = the_mistake("name: x\nstrategy: {weights: [100]}\nanalysis:\n  keepStable: 5%\n  frozenBound: true\n")
+
+    assert (error.line, error.field) == (5, "analysis.frozenBound")
+    assert "leave out frozenBound" in str(error)
+
+
+def test_weights_that_cannot_be_read_are_no_reason_to_complain_of_what_stable_keeps() -> None:
+    error = the_mistake("name: x\nstrategy:\n  weights: [99, 10]\nanalysis: {keepStable: 5%}\n")
+
+    assert error.field == "strategy.weights"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from canary.model.verdict import Baseline
 LITTLE_RPS = 50.0
 """Below this many requests per second small regressions take long, whatever the rule (docs/bench-verdict.md)."""
 
-COARSE_TILE_S = 15.0
+COARSE_TILE_S, MIDDLE_TILE_S, LEAST_TILE_S = 15.0, 5.0, 1.0
 UNDECIDED = 0.1
 """More healthy rollouts than this without a verdict in time are worth a warning."""
 
@@ -69,8 +69,8 @@ def _over_limit(policy: Policy, stable: Behaviour) -> list[Caution]:
             Caution(
                 "over_limit",
                 f"{share_text(slow)} of stable's own requests are slower than p99.max {bound_text(p99)}, and P99 "
-                f"allows 1 %: every verdict would be an incident of the whole service, and no step would pass. Mend the "
-                f"service{other}.",
+                f"allows 1 %: every verdict would be an incident of the whole service, and no step would pass. Mend "
+                f"the service{other}.",
             )
         )
     return found
@@ -135,25 +135,26 @@ def _ways_out(policy: Policy, traffic: Traffic, step: StepForecast, needs_s: flo
 
 
 def _coarse(policy: Policy, timing: Timing) -> list[Caution]:
-    """From a weight's write to the first verdict: propagation, a scrape and a tile at most, the tile, settle, a look."""
-    longest_s = timing.propagation_s + 3 * timing.tile_s + timing.settle_s + timing.tile_s
-    typical_s = timing.propagation_s + 2 * timing.tile_s + timing.settle_s + timing.tile_s / 2
+    """From a weight's write to its first verdict: propagation, a scrape, a tile's start and end, settle, a look."""
+    longest_s = timing.propagation_s + timing.lag_s + 3 * timing.tile_s + timing.settle_s
+    typical_s = timing.propagation_s + timing.lag_s + 2 * timing.tile_s + timing.settle_s
     steps = range(1, policy.strategy.last_step + 1)
     short = [step for step in steps if policy.strategy.hold_of(step).total_seconds() < longest_s]
     if timing.tile_s < COARSE_TILE_S and not short:
         return []
-    tile = seconds_text(timing.tile_s)
     text = (
-        f"tiles are {tile} long (the scrape interval of the proxies): after each change of weight the first verdict "
-        f"comes about {seconds_text(typical_s)} later, {seconds_text(longest_s)} at worst"
+        f"tiles are {seconds_text(timing.tile_s)} long (the scrape interval of the proxies): after each change of "
+        f"weight the first verdict comes about {seconds_text(typical_s)} later, {seconds_text(longest_s)} at worst"
     )
+    changes = []
+    if timing.tile_s > LEAST_TILE_S:
+        changes.append(f"Scrape the proxies every {'5s' if timing.tile_s > MIDDLE_TILE_S else '1s'}")
     if short:
         least = min(policy.strategy.hold_of(step) for step in short)
         text += f", which is longer than a hold of {format_duration(least)}: those steps take longer than they say"
-    wish = "5s" if timing.tile_s > 5 else "1s"
-    lasting = format_duration(timedelta(seconds=math.ceil(longest_s / 10) * 10))
-    change = f"Scrape the proxies every {wish}" + (f", or hold for {lasting} and more" if short else "")
-    return [Caution("coarse_tiles", f"{text}. {change}.")]
+        lasting = format_duration(timedelta(seconds=math.ceil(longest_s / 10) * 10))
+        changes.append(f"hold for {lasting} and more" if changes else f"Hold for {lasting} and more")
+    return [Caution("coarse_tiles", f"{text}. {', or '.join(changes)}.")]
 
 
 def _unseen(policy: Policy, stable: Behaviour, baseline: Baseline) -> list[Caution]:
@@ -199,8 +200,8 @@ def _bursts(baseline: Baseline) -> list[Caution]:
         Caution(
             "bursts",
             f"stable's errors come in bursts (their number varies {phi:.1f} times as much as that of independent "
-            f"ones), so evidence about errors is divided by {phi:.1f} and takes about as many times the requests. Nothing to "
-            "change in the policy; find what makes them come together.",
+            f"ones), so evidence about errors is divided by {phi:.1f} and takes about as many times the requests. "
+            "Nothing to change in the policy; find what makes them come together.",
         )
     ]
 

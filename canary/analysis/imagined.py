@@ -130,11 +130,9 @@ class Imagined:
         return supply
 
     def _phases(self, rng: Random) -> Timing:
-        """A weight is written, a target scraped and a verdict looked for at any moment of a tile."""
+        """A weight is written and a verdict looked for at any moment of a tile."""
         tile_s = self.timing.tile_s
-        return replace(
-            self.timing, phase_s=tile_s * rng.random(), lag_s=tile_s * rng.random(), look_s=tile_s * rng.random()
-        )
+        return replace(self.timing, phase_s=tile_s * rng.random(), look_s=tile_s * rng.random())
 
     def _first_weight(self, timing: Timing) -> float:
         """When the header stage, if any, is over: seconds after its beginning."""

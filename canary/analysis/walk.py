@@ -47,7 +47,7 @@ class Timing:
     look_s: float = 0.0
     phase_s: float = 0.0
     interval_s: float = 0.0
-    abort_s: float = 1.0
+    abort_s: float = 0.25
 
     def first_start(self, began: float) -> float:
         """The start of the first tile that counts only requests at a weight written at `began`."""
@@ -125,7 +125,7 @@ class Walk:
             if window is None:
                 return replace(walked, left=seen)
             walked, start = _with(walked, window), end
-            verdict = self._aborted(recent, window) if timing.interval_s else None
+            verdict = aborted(self.judge, recent, window, timing) if timing.interval_s else None
             if verdict is not None:
                 seen = end + timing.abort_s
             elif window.start >= evidence_from:
@@ -154,16 +154,6 @@ class Walk:
         judged = min(step, self.policy.strategy.last_step)  # the bake goes on with the evidence of the step at 100 %
         return self.supply(Window(start, end, judged, weight, ArmCounts(), ArmCounts(), warm=start >= warm_from))
 
-    def _aborted(self, recent: deque[Window], window: Window) -> Verdict | None:
-        """The fast abort's look at the tiles that ended within its interval."""
-        recent.append(window)
-        while recent[0].end <= window.end - self.timing.interval_s:
-            recent.popleft()
-        canary, stable = ArmCounts(), ArmCounts()
-        for one in recent:
-            canary, stable = _plus(canary, one.canary), _plus(stable, one.stable)
-        return self.judge.abort(canary, stable)
-
     def _stragglers(self, walked: Walked, start: float, evidence_from: float, warm_from: float) -> Walked:
         """Tiles that ended before the step was left settle after it: they are evidence all the same."""
         tile_s = self.timing.tile_s
@@ -179,6 +169,17 @@ class Walk:
             if verdict.outcome is Outcome.FAIL:
                 return replace(walked, left=seen, ending=Ending.FAILED, verdict=verdict)
         return walked
+
+
+def aborted(judge: Judge, recent: deque[Window], tile: Window, timing: Timing) -> Verdict | None:
+    """The fast abort's look at the tiles that ended within its interval; `recent` holds those before this one."""
+    recent.append(tile)
+    while recent[0].end <= tile.end - timing.interval_s:
+        recent.popleft()
+    canary, stable = ArmCounts(), ArmCounts()
+    for one in recent:
+        canary, stable = _plus(canary, one.canary), _plus(stable, one.stable)
+    return judge.abort(canary, stable)
 
 
 def _with(walked: Walked, window: Window) -> Walked:

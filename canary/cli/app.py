@@ -33,6 +33,8 @@ COMMANDS: dict[str, Entry] = {
     "status": Entry("canary.cli.status", "What is being released, how far it is, and why.", _WATCH),
     "wait": Entry("canary.cli.wait", "Wait until a rollout has ended; the exit code says how.", _WATCH),
     "explain": Entry("canary.cli.explain", "Why a rollout stands where it stands, with the numbers.", _WATCH),
+    "plan": Entry("canary.cli.plan", "What a rollout would do, how long it takes, and what it would notice.", _WATCH),
+    "backtest": Entry("canary.cli.backtest", "What a policy would have decided on recorded figures.", _WATCH),
     "start": Entry("canary.cli.start", "Start releasing a Deployment's newest revision.", _STEER),
     "promote": Entry("canary.cli.wishes", "Go past the pause a rollout waits at, or to 100 % at once.", _STEER),
     "pause": Entry("canary.cli.wishes", "Stay at the current weight until resumed.", _STEER),

@@ -84,7 +84,7 @@ def show(
     """A policy as the controller runs it: every default spelled out, and its digest."""
     from canary.cli.documents import as_json, as_yaml
 
-    found = _from_file(Path(policy)) if _is_file(policy) else _named(policy, _folder(policies))
+    found = chosen(policy, policies)
     if output is Form.JSON:
         sys.stdout.write(as_json({"digest": found.digest, "policy": found.document()}))
     else:
@@ -99,6 +99,11 @@ def schema() -> None:
 
     document = Policy.model_json_schema(by_alias=True)
     sys.stdout.write(as_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}))
+
+
+def chosen(policy: str, policies: Path | None) -> Policy:
+    """The policy of a file, or of this name in the folder (None: the shipped ones). Ends the command without one."""
+    return _from_file(Path(policy)) if _is_file(policy) else _named(policy, _folder(policies))
 
 
 def _folder(policies: Path | None) -> Path:

@@ -8,7 +8,7 @@ failures at a 5 % error rate takes millions of requests to turn up.
 from __future__ import annotations
 
 from canary.analysis import sentence
-from canary.analysis.counts import check_arm
+from canary.analysis.counts import check_arm, check_ejections
 from canary.model.policy import OutlierDetection
 from canary.model.verdict import ArmCounts, Ejections, Outcome, Reason, Verdict
 
@@ -32,8 +32,10 @@ def fast_abort(
     """
     check_arm(canary, "canary")
     check_arm(stable, "stable")
-    if ejections is not None and _is_ejected(thresholds, ejections):
-        return Verdict(Outcome.FAIL, Reason.FAST_ABORT, sentence.ejected(ejections, canary, stable))
+    if ejections is not None:
+        check_ejections(ejections)
+        if _is_ejected(thresholds, ejections):
+            return Verdict(Outcome.FAIL, Reason.FAST_ABORT, sentence.ejected(ejections, canary, stable))
     if canary.errors < thresholds.consecutive5xx_errors or canary.errors < FAILING_SHARE * canary.requests:
         return None
     if stable.error_share > STABLE_TO_CANARY * canary.error_share:

@@ -71,7 +71,7 @@ class BoundedShare:
             raise ValueError(f"dispersion must be at least 1 and finite, not {phi}")
         bets = [min(self.HIGHEST_BET, multiple * bound) for multiple in WORSE.multiples]
         self.mixture = Mixture(WORSE, alpha)
-        self._worth = [(math.log(bet / bound) / phi, math.log((1 - bet) / (1 - bound)) / phi) for bet in bets]
+        self._worth = [(math.log(bet / bound) / phi, (math.log1p(-bet) - math.log1p(-bound)) / phi) for bet in bets]
 
     def observe(self, step: int, total: int, bad: int) -> None:
         """Take in one window: `bad` of `total` requests."""
@@ -106,8 +106,7 @@ class AbsoluteLimit:
         """Take in one window after the warm-up. At 100 % there is no stable: the canary alone decides."""
         counts = (*self.objective.count(window.canary), *self.objective.count(window.stable))
         canary_total, canary_bad, stable_total, stable_bad = counts
-        if window.step != self._step:
-            self._step, self.judged_in_step = window.step, (0, 0)
+        self.skip(window)
         self._minute.add(window, *counts)
         self.stable_breaches = window.weight < FULL_WEIGHT and self._does_stable_breach(
             window, stable_total, stable_bad
@@ -116,6 +115,11 @@ class AbsoluteLimit:
             self._canary.observe(window.step, canary_total, canary_bad)
             self._judged = [sum(pair) for pair in zip(self._judged, counts, strict=True)]
             self.judged_in_step = (self.judged_in_step[0] + canary_total, self.judged_in_step[1] + canary_bad)
+
+    def skip(self, window: Window) -> None:
+        """A window that is no evidence: only which step it belongs to counts."""
+        if window.step != self._step:
+            self._step, self.judged_in_step = window.step, (0, 0)
 
     def _does_stable_breach(self, window: Window, total: int, bad: int) -> bool:
         self._stable.observe(window.step, total, bad)

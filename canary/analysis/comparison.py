@@ -6,9 +6,10 @@ verdict's sentence, the others whole ones.
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
-from canary.analysis.baseline import HISTORY_S
+from canary.analysis.baseline import HISTORY_S, TAIL
 from canary.analysis.sentence import bound_text, out_of, ratio_text, share_text, stable_text
 from canary.model.objectives import CustomMetric, Tolerance
 from canary.model.units import format_duration
@@ -21,7 +22,15 @@ def tolerance_text(tolerance: Tolerance) -> str:
 
 
 def _weighed(numbers: Evidence) -> str:
-    return f"{ratio_text(numbers.e_value)} (limit {ratio_text(numbers.limit)})"
+    return f"{ratio_text(numbers.e_value, numbers.limit)} (limit {ratio_text(numbers.limit)})"
+
+
+def _short_past(history_s: float) -> str:
+    """What a short look at stable's past (seconds) means, "" when it was long enough."""
+    if history_s >= HISTORY_S - 30:
+        return ""
+    known = f"only {format_duration(timedelta(seconds=round(history_s)))}" if history_s >= 1 else "nothing"
+    return f"; {known} of stable's past was known, so bursts may count for too much"
 
 
 def _counts(numbers: Evidence, bound_ms: float | None) -> str:
@@ -39,29 +48,45 @@ def _counts(numbers: Evidence, bound_ms: float | None) -> str:
 
 def worse_than_stable(worse: Evidence, beyond: Evidence, tolerance: Tolerance, history_s: float) -> str:
     """Both questions answered yes. `history_s` says how long stable was watched before (seconds)."""
-    short = ""
-    if history_s < HISTORY_S - 30:
-        known = format_duration(timedelta(seconds=round(history_s))) if history_s else "nothing"
-        short = f"; of stable's past only {known} was known, so bursts may count for too much"
     return (
         f"{_counts(worse, None)}; worse than stable with evidence {_weighed(worse)} and worse than the tolerated "
-        f"{tolerance_text(tolerance)} with {_weighed(beyond)}{short}"
+        f"{tolerance_text(tolerance)} with {_weighed(beyond)}{_short_past(history_s)}"
     )
 
 
-def slower_than_stable(numbers: Evidence, bound_ms: float, tolerance: Tolerance) -> str:
+def slower_than_stable(numbers: Evidence, bound_ms: float, tolerance: Tolerance, history_s: float) -> str:
     return (
         f"{_counts(numbers, bound_ms)}; slower than the tolerated {tolerance_text(tolerance)} with evidence "
-        f"{_weighed(numbers)}"
+        f"{_weighed(numbers)}{_short_past(history_s)}"
+    )
+
+
+def latency_not_compared(history_s: float) -> str:
+    """The policy asks to compare latency, and stable's past (of `history_s` seconds) gave nothing to do it by."""
+    if not history_s:
+        return "latency not compared with stable, of whose past nothing was known"
+    least, most = TAIL
+    return (
+        f"latency not compared with stable (before the rollout there was no bucket bound that {share_text(least)} to "
+        f"{share_text(most)} of its requests exceeded)"
     )
 
 
 def perhaps_worse(numbers: Evidence, bound_ms: float | None, passes_below: float) -> str:
     """Not failed, but too close to it for a step to end; `bound_ms` None for errors."""
-    what = "worse" if bound_ms is None else "slower"
+    what = "worse than stable" if bound_ms is None else "slower than tolerated"
     return (
-        f"undecided: {_counts(numbers, bound_ms)}; {what} than stable with evidence {ratio_text(numbers.e_value)} (a "
-        f"step passes below {ratio_text(passes_below)}, fails at {ratio_text(numbers.limit)})."
+        f"undecided: {_counts(numbers, bound_ms)}; {what} with evidence {ratio_text(numbers.e_value, numbers.limit)} "
+        f"(a step passes below {ratio_text(passes_below)}, fails at {ratio_text(numbers.limit)})."
+    )
+
+
+def worse_but_tolerated(worse: Evidence, beyond: Evidence, tolerance: Tolerance, passes_below: float) -> str:
+    """Proven worse than stable, and not (yet) worse than what the policy tolerates."""
+    return (
+        f"undecided: {_counts(worse, None)}; worse than stable with evidence {ratio_text(worse.e_value)} (a step "
+        f"passes below {ratio_text(passes_below)}), but worse than the tolerated {tolerance_text(tolerance)} only with "
+        f"{ratio_text(beyond.e_value, beyond.limit)} (fails at {ratio_text(beyond.limit)})."
     )
 
 
@@ -71,10 +96,8 @@ def not_yet_healthy(numbers: Evidence, more: int | None) -> str:
         rest = "its errors are not clearly below twice stable's + 1 %"
     else:
         rest = f"about {max(more, 1):,} more canary requests like these"
-    return (
-        f"not proven yet: {_counts(numbers, None)}; evidence of health {ratio_text(numbers.e_value)} of the "
-        f"{ratio_text(numbers.limit)} that a step needs, {rest}."
-    )
+    so_far = f"{ratio_text(numbers.e_value, numbers.limit)} of the {ratio_text(numbers.limit)} that a step needs"
+    return f"not proven yet: {_counts(numbers, None)}; evidence of health {so_far}, {rest}."
 
 
 def healthy_enough(numbers: Evidence) -> str:
@@ -82,8 +105,9 @@ def healthy_enough(numbers: Evidence) -> str:
 
 
 def harm_done(numbers: Evidence, harm: float, budget: float, needs: float) -> str:
+    over = f"{math.ceil(harm * 10) / 10:,.1f}".removesuffix(".0")  # never rounded down to the budget itself
     return (
-        f"the canary cost {harm:,.0f} more errors than stable's rate explains, over the harm budget of {budget:,.0f}: "
+        f"the canary cost {over} more errors than stable's rate explains, over the harm budget of {budget:,.0f}: "
         f"{_counts(numbers, None)}; worse than stable with evidence {ratio_text(numbers.e_value)} ({ratio_text(needs)} "
         "is enough for the budget)"
     )
@@ -106,15 +130,25 @@ def worse_than_frozen(numbers: Evidence) -> str:
 
 
 def own_metric(metric: CustomMetric, value: float, over: int, seen: int) -> str:
+    """`value` is the newest one over the limit, `over` of the last `seen` tiles were."""
+    tiles = "the last tile" if seen == 1 else f"{over} of the last {seen} tiles"
+    enough = "one is" if metric.breaches == 1 else f"{metric.breaches} of {metric.of} are"
     return (
-        f"{metric.name} is {value:g}, over its limit of {metric.max:g} in {over} of the last {seen} tiles "
-        f"({metric.breaches} of {metric.of} are enough; the policy's own metric, without a bound on false rollbacks)"
+        f"{metric.name} was {_figure(value)}, over its limit of {_figure(metric.max)} in {tiles} ({enough} enough; the "
+        "policy's own metric, without a bound on false rollbacks)"
     )
 
 
 def own_metric_silent(metric: CustomMetric, seen: int) -> str:
-    tiles = "no tile was seen yet" if not seen else f"no value in the last {seen} tiles"
-    return f"the policy's own metric {metric.name} is silent: {tiles}; no data is never a pass."
+    tiles = "the last tile" if seen == 1 else f"the last {seen} tiles"
+    return f"the policy's own metric {metric.name} is silent: no value in {tiles}; no data is never a pass."
+
+
+def _figure(value: float) -> str:
+    """Six significant digits, without an exponent where people would not write one: 1234567.0 -> "1,234,567"."""
+    if 1e6 <= abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:,.6g}"
 
 
 def noisy(cause: str, would_say: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from canary.model.verdict import ArmCounts, Window
+from canary.model.verdict import ArmCounts, Ejections, Window
 
 LARGEST_COUNT = 2**53
 """Beyond it Prometheus' own floats no longer count by one."""
@@ -18,33 +18,54 @@ MINUTE_S = 60.0
 
 def check_arm(arm: ArmCounts, name: str) -> None:
     """Raise ValueError, naming the figure, unless `arm` could have been counted."""
-    for figure, count in (("requests", arm.requests), ("errors", arm.errors), ("timed", arm.timed)):
-        _check_count(count, f"{name} {figure}")
+    _check_count(arm.requests, name, "requests")
+    _check_count(arm.errors, name, "errors")
+    _check_count(arm.timed, name, "timed")
     if arm.errors > arm.requests:
         raise ValueError(f"{name} has {arm.errors} errors in {arm.requests} requests")
     for bound, count in arm.slower.items():
-        if not (isinstance(bound, int | float) and 0 < bound < math.inf):
+        if isinstance(bound, bool) or not (isinstance(bound, int | float) and 0 < bound < math.inf):
             raise ValueError(f"{name} counts requests slower than {bound!r}, which is no bucket bound in milliseconds")
-        _check_count(count, f"{name} slower than {bound:g} ms")
+        _check_count(count, name, "slow requests")
         if count > arm.timed:
             raise ValueError(f"{name} has {count} requests slower than {bound:g} ms among {arm.timed} timed ones")
 
 
-def _check_count(count: int, name: str) -> None:
+def _check_count(count: int, name: str, figure: str) -> None:
     if isinstance(count, bool) or not isinstance(count, int):
-        raise ValueError(f"{name} must be a whole number, not {count!r}")  # noqa: TRY004 - one error for bad windows
+        raise ValueError(f"{name} {figure} must be a whole number, not {count!r}")  # noqa: TRY004 - one error for all
     if not 0 <= count <= LARGEST_COUNT:
-        raise ValueError(f"{name} must be between 0 and 2^53, not {count}")
+        raise ValueError(f"{name} {figure} must be between 0 and 2^53, not {count}")
+
+
+def check_ejections(ejections: Ejections) -> None:
+    """Raise ValueError, naming the figure, unless hosts could have been ejected so."""
+    _check_count(ejections.canary, "canary", "ejected hosts")
+    _check_count(ejections.canary_members, "canary", "hosts")
+    _check_count(ejections.stable, "stable", "ejected hosts")
+    _check_count(ejections.stable_members, "stable", "hosts")
 
 
 def check_window(window: Window) -> None:
     """Raise ValueError, saying what is wrong, unless `window` could have happened."""
-    if not (math.isfinite(window.start) and math.isfinite(window.end) and window.start < window.end):
+    if not (_is_time(window.start) and _is_time(window.end) and window.start < window.end):
         raise ValueError(f"a window must end after it starts, not run from {window.start} to {window.end}")
-    if window.step < 0 or not 0 <= window.weight <= 100:
-        raise ValueError(f"no such step or weight: step {window.step}, weight {window.weight} %")
+    step, weight = window.step, window.weight
+    are_whole = isinstance(step, int) and isinstance(weight, int) and not isinstance(step, bool)
+    if not are_whole or isinstance(weight, bool) or step < 0 or not 0 <= weight <= 100:
+        raise ValueError(f"no such step or weight: step {step}, weight {weight} %")
     check_arm(window.canary, "canary")
     check_arm(window.stable, "stable")
+    check_arm(window.unattributed, "unattributed")
+    if window.ejections is not None:
+        check_ejections(window.ejections)
+    for metric, value in window.metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise ValueError(f"metric {metric} must be a number, not {value!r}")
+
+
+def _is_time(seconds: float) -> bool:
+    return isinstance(seconds, int | float) and math.isfinite(seconds)
 
 
 class LastMinute:

@@ -12,7 +12,7 @@ import math
 from canary.analysis import comparison
 from canary.analysis.mixture import BEYOND, WORSE, shown
 from canary.analysis.relative import OneWindowRule, Pairing, RelativeShare
-from canary.analysis.witness import FULL_WEIGHT, HEADER_STEP, PASSES_BELOW, Finding
+from canary.analysis.witness import PASSES_BELOW, Finding, is_compared
 from canary.model.objectives import HarmBudget, Tolerance
 from canary.model.verdict import Baseline, Evidence, Reason, Window
 
@@ -47,7 +47,7 @@ class ErrorsVsStable:
         self._is_asked = False
 
     def observe(self, window: Window) -> None:
-        self._is_asked = window.step != HEADER_STEP and window.weight < FULL_WEIGHT
+        self._is_asked = is_compared(window.step, window.weight)
         if not self._is_asked:
             return
         canary, stable = window.canary, window.stable
@@ -96,7 +96,12 @@ class ErrorsVsStable:
     def doubt(self) -> Finding | None:
         if not self._is_asked or self.worse < PASSES_BELOW:
             return None
-        return Finding(Reason.INCONCLUSIVE, comparison.perhaps_worse(self.evidence[0], None, PASSES_BELOW))
+        worse, beyond = self.evidence
+        if self.worse >= self._worse.mixture.limit:
+            text = comparison.worse_but_tolerated(worse, beyond, self._tolerance, PASSES_BELOW)
+        else:
+            text = comparison.perhaps_worse(worse, None, PASSES_BELOW)
+        return Finding(Reason.INCONCLUSIVE, text)
 
     @property
     def evidence(self) -> tuple[Evidence, Evidence]:

@@ -37,10 +37,14 @@ class FrozenBound:
             self._bound = self._tolerance.ratio * most + self._tolerance.slack
             if self._bound >= BoundedShare.HIGHEST_BET:
                 return  # stable was hardly seen, or failed all the time: nothing to compare with
-            self._share = BoundedShare(self._bound, self._alpha, self._phi)
+            self._share = self.begun()
         self._share.observe(window.step, window.canary.requests, window.canary.errors)
         self._total += window.canary.requests
         self._bad += window.canary.errors
+
+    def begun(self) -> BoundedShare:
+        """The process against the frozen bound, before the first window at 100 %."""
+        return BoundedShare(self._bound, self._alpha, self._phi)
 
     def breach(self) -> Finding | None:
         if self._share is None or not self._share.mixture.has_decided:

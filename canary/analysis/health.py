@@ -13,12 +13,13 @@ import math
 from canary.analysis import comparison
 from canary.analysis.mixture import log_sum, shown
 from canary.analysis.relative import Pairing
-from canary.analysis.witness import FULL_WEIGHT, HEADER_STEP, Finding
+from canary.analysis.witness import Finding, is_compared
 from canary.model.verdict import Evidence, Reason, Window
 
 RATIO, SLACK = 2.0, 0.01
 NEEDED = 20.0
 _MULTIPLES = (0.0, 0.1, 0.25, 0.5, 0.75)
+_BETS = tuple((multiple, math.log(multiple) if multiple else -math.inf) for multiple in _MULTIPLES)
 _LOG_SHARE = math.log(1 / len(_MULTIPLES))
 
 
@@ -34,7 +35,7 @@ class Health:
         self.is_asked = False
 
     def observe(self, window: Window) -> None:
-        self.is_asked = window.step != HEADER_STEP and window.weight < FULL_WEIGHT
+        self.is_asked = is_compared(window.step, window.weight)
         if not self.is_asked:
             return
         canary, stable = window.canary, window.stable
@@ -42,12 +43,12 @@ class Health:
         if pair is None:
             return
         (n_c, s_c), (n_b, s_b) = pair
-        log_even = math.log(RATIO * n_c + n_b)
-        for place, multiple in enumerate(_MULTIPLES):
-            log_kappa = log_even - math.log(RATIO * multiple * n_c + n_b)
-            x = multiple * math.exp(log_kappa)
-            lost = s_c * math.log(x) if x else (-math.inf if s_c else 0.0)  # 0 ln 0 = 0
-            self._logs[place] += (lost + s_b * log_kappa + SLACK * n_c * (1 - x)) / self._phi
+        weighed = RATIO * n_c
+        for place, (multiple, log_multiple) in enumerate(_BETS):
+            less, parts = 1 - multiple, weighed * multiple + n_b
+            log_kappa = math.log1p(weighed * less / parts)
+            lost = s_c * (log_multiple + log_kappa) if s_c else 0.0  # 0 ln 0 = 0
+            self._logs[place] += (lost + s_b * log_kappa + SLACK * n_c * n_b * less / parts) / self._phi
         self._log_e = log_sum(self._logs)
         self._sums = [sum(two) for two in zip(self._sums, (n_c, s_c, n_b, s_b), strict=True)]
 

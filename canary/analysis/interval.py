@@ -50,17 +50,32 @@ def upper_bound(total: int, bad: int, alpha: float) -> float:
     """The largest share (0-1) that `bad` of `total` leave plausible: Clopper & Pearson's one-sided bound (1934).
 
     The p at which seeing at most `bad` of `total` has the chance `alpha`; 1 without a request or when all are bad.
+    Beyond `_SUMMED` bad ones or `_COUNTED` requests it is Chernoff's, which is never smaller and takes no sum.
     """
     if bad >= total:
         return 1.0
+    chance = _chance_of_at_most if bad <= _SUMMED and total <= _COUNTED else _chernoff
     low, high = bad / total, 1.0
     for _ in range(_BISECTIONS * 2):
         middle = (low + high) / 2
-        if _chance_of_at_most(bad, total, middle) > alpha:
+        if chance(bad, total, middle) > alpha:
             low = middle
         else:
             high = middle
     return high
+
+
+_SUMMED, _COUNTED = 100_000, 1_000_000_000
+"""Beyond, the sum takes long and the logarithm of the factorials loses its last digits."""
+
+
+def _chernoff(bad: int, total: int, share: float) -> float:
+    """A bound on P(Binomial(total, share) <= bad), for share >= bad / total (Chernoff 1952)."""
+    if share >= 1:
+        return 0.0
+    seen = bad / total
+    lost = bad * math.log(share / seen) if bad else 0.0
+    return math.exp(min(0.0, lost + (total - bad) * (math.log1p(-share) - math.log1p(-seen))))
 
 
 def _chance_of_at_most(bad: int, total: int, share: float) -> float:

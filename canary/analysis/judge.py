@@ -18,7 +18,7 @@ from canary.analysis import sentence
 from canary.analysis.abort import fast_abort
 from canary.analysis.counts import LastMinute, check_window
 from canary.analysis.step import StepSoFar
-from canary.analysis.witness import HEADER_STEP, Finding
+from canary.analysis.witness import HEADER_STEP, Finding, is_compared
 from canary.analysis.witnesses import Witnesses
 from canary.model.policy import Policy
 from canary.model.verdict import ArmCounts, Baseline, Ejections, Outcome, Reason, SourceState, Verdict, Window
@@ -64,7 +64,7 @@ class Judge:
             self._witnesses.observe(window)
         elif self._cold_since is None:
             self._cold_since = window.start
-        self._step.add(window, in_incident=any(limit.is_service_incident for limit in self._witnesses.limits))
+        self._step.add(window, in_incident=self._witnesses.is_service_incident)
         if self._failed is None:
             self._failed = self._failure()
         return self._failed or self._hold_or_pass(self._step, now)
@@ -136,7 +136,7 @@ class Judge:
                 so_far.stable,
                 max_errors=policy.analysis.error_rate.max,
                 p99_ms=policy.analysis.p99.max_ms,
-                health=heard.health,
+                remarks=heard.remarks if is_compared(so_far.step, so_far.weight) else (),
             )
         return Verdict(Outcome.PASS, Reason.HEALTHY, text, heard.evidence)
 

@@ -12,7 +12,7 @@ import math
 from canary.analysis import comparison
 from canary.analysis.mixture import WORSE, log_sum, shown
 from canary.analysis.relative import OneWindowRule, Pairing, RelativeShare
-from canary.analysis.witness import FULL_WEIGHT, HEADER_STEP, PASSES_BELOW, Finding
+from canary.analysis.witness import PASSES_BELOW, Finding, is_compared
 from canary.model.objectives import Tolerance
 from canary.model.verdict import Baseline, Evidence, Reason, Window
 
@@ -22,7 +22,7 @@ class LatencyVsStable:
 
     def __init__(self, tolerance: Tolerance, alpha: float, baseline: Baseline) -> None:
         limit = 1 / alpha
-        self._tolerance, self._limit = tolerance, round(limit, 6)
+        self._tolerance, self._limit, self._history_s = tolerance, round(limit, 6), baseline.history_s
         self.bounds = tuple(sorted(baseline.latency_phi))
         """Bucket bounds in milliseconds."""
         self._shares = tuple(
@@ -42,8 +42,12 @@ class LatencyVsStable:
             if missing:
                 raise ValueError(f"a window counts no requests slower than {missing[0]:g} ms, a bound that is judged")
 
+    def skip(self, window: Window) -> None:
+        """A window that is no evidence about latency: only where the rollout is counts."""
+        self._is_asked = is_compared(window.step, window.weight)
+
     def observe(self, window: Window) -> None:
-        self._is_asked = window.step != HEADER_STEP and window.weight < FULL_WEIGHT
+        self._is_asked = is_compared(window.step, window.weight)
         if not self._is_asked:
             return
         pair = self._pairing.add(
@@ -54,8 +58,9 @@ class LatencyVsStable:
         if pair is None:
             return
         canary, stable = pair
+        odds = self._shares[0].odds(canary[0], stable[0])
         for place, share in enumerate(self._shares, start=1):
-            share.observe(window.step, (canary[0], canary[place]), (stable[0], stable[place]))
+            share.observe(window.step, (canary[0], canary[place]), (stable[0], stable[place]), odds)
         logs = [share.mixture.log_e for share in self._shares]
         self._star.update(log_sum(logs) - math.log(len(logs)))
         self._canary = [sum(two) for two in zip(self._canary, canary, strict=True)]
@@ -73,7 +78,8 @@ class LatencyVsStable:
     def breach(self) -> Finding | None:
         if not self.is_breached:
             return None
-        return Finding(Reason.LATENCY, comparison.slower_than_stable(self.evidence[0], self._bound, self._tolerance))
+        text = comparison.slower_than_stable(self.evidence[0], self._bound, self._tolerance, self._history_s)
+        return Finding(Reason.LATENCY, text)
 
     def doubt(self) -> Finding | None:
         if not self._is_asked or self.worse < PASSES_BELOW:

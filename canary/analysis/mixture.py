@@ -31,12 +31,14 @@ class Grid:
 
     multiples: tuple[float, ...]
     shares: tuple[float, ...]
+    log_multiples: tuple[float, ...]
 
     @classmethod
     def dealt(cls, multiples: Sequence[float], proportions: Sequence[float]) -> Grid:
         """A fifth on "no bet", the rest on the multiples in these proportions."""
         rest = (1 - NO_BET_SHARE) / sum(proportions)
-        return cls(tuple(multiples), (NO_BET_SHARE, *(rest * part for part in proportions)))
+        shares = (NO_BET_SHARE, *(rest * part for part in proportions))
+        return cls(tuple(multiples), shares, tuple(math.log(multiple) for multiple in multiples))
 
 
 WORSE = Grid.dealt(
@@ -79,10 +81,15 @@ class Mixture:
         return self.log_e >= self._log_limit
 
     def update(self, step: int, increments: Sequence[float]) -> None:
-        """Take in one window: `increments` are the log-likelihood ratios of the grid's multiples, in their order."""
+        """Take in one window: `increments` are the log-likelihood ratios of the grid's multiples, in their order.
+
+        None at all says that the window is worth nothing to any bet.
+        """
         if self._step is not None and step != self._step:
             self._deal_again()
         self._step = step
+        if not increments:
+            return
         stakes, cap = self._log_stakes, self._log_cap
         for place, increment in enumerate(increments, start=1):
             stakes[place] += increment if increment < cap else cap
@@ -102,6 +109,12 @@ def shown(log_e: float) -> float:
 
 
 def log_sum(logs: Sequence[float]) -> float:
-    """ln(sum(exp(x))) of finite x, without overflow or underflow."""
+    """ln(sum(exp(x))) of x below infinity, one of them finite, without overflow or underflow."""
+    try:
+        total = sum(map(math.exp, logs))
+        if 1e-290 < total < 1e290:
+            return math.log(total)
+    except OverflowError:
+        pass
     largest = max(logs)
     return largest + math.log(sum([math.exp(value - largest) for value in logs]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 from canary.analysis import comparison
-from canary.analysis.witness import Finding
+from canary.analysis.witness import HEADER_STEP, Finding
 from canary.model.objectives import CustomMetric
 from canary.model.verdict import Evidence, Reason, Window
 
@@ -19,8 +19,10 @@ class OwnMetric:
     def __init__(self, metric: CustomMetric) -> None:
         self._metric = metric
         self._values: deque[float | None] = deque(maxlen=metric.of)
+        self._is_asked = False
 
     def observe(self, window: Window) -> None:
+        self._is_asked = window.step != HEADER_STEP
         self._values.append(window.metrics.get(self._metric.name))
 
     def breach(self) -> Finding | None:
@@ -30,8 +32,8 @@ class OwnMetric:
         return Finding(Reason.METRIC, comparison.own_metric(self._metric, over[-1], len(over), len(self._values)))
 
     def doubt(self) -> Finding | None:
-        """Not one value: no data is never a pass."""
-        if any(value is not None for value in self._values):
+        """Not one value: no data is never a pass. Not asked in the header stage, where there may be nobody to count."""
+        if not self._is_asked or any(value is not None for value in self._values):
             return None
         return Finding(Reason.NO_DATA, comparison.own_metric_silent(self._metric, len(self._values)))
 

@@ -8,8 +8,8 @@ estimated; p_b cancels. A bet on "the canary's rate is g times the boundary" mul
     l = (s_c ln x + s_b ln kappa - eps n_c (x - 1)) / phi
 
 for n requests and s bad ones of canary (c) and stable (b). Under H0 E[e^l] <= 1: with independent requests the
-logarithm of the expectation is at most (p_c - rho p_b - eps) n_c (x - 1) <= 0, and dividing by phi >= 1 keeps it so
-(Jensen).
+logarithm of the expectation is at most (p_c - rho p_b - eps) n_c (x - 1) <= 0, because n_b (1 - kappa) is
+rho n_c (x - 1); and dividing by phi >= 1 keeps it so (Jensen).
 Source: test martingales, Shafer & Vovk 2019; Howard et al. 2021 for the boundary; the split of the exponent is ours.
 """
 
@@ -23,6 +23,21 @@ from canary.model.objectives import Tolerance
 ONE_WINDOW_GROWTH = math.log(6)
 
 
+Odds = list[tuple[float, float, float]]
+"""For each multiple g: ln x, ln kappa and x - 1. The same for all that is counted among the same requests."""
+
+
+def odds_of(grid: Grid, ratio: float, n_c: int, n_b: int) -> Odds:
+    """What a bad request of the canary (x) and of stable (kappa) multiplies each stake of `grid` by. Both n above 0."""
+    weighed, log1p = ratio * n_c, math.log1p
+    found = []
+    for multiple, log_multiple in zip(grid.multiples, grid.log_multiples, strict=True):
+        more, parts = multiple - 1, weighed * multiple + n_b
+        log_kappa = log1p(-weighed * more / parts)
+        found.append((log_multiple + log_kappa, log_kappa, n_b * more / parts))
+    return found
+
+
 class RelativeShare:
     """The mixture against H0: the canary's share of bad requests is at most `tolerance.ratio` x stable's + `slack`.
 
@@ -30,26 +45,34 @@ class RelativeShare:
     stable's counts. Raises ValueError for another phi.
     """
 
-    __slots__ = ("_multiples", "_phi", "_ratio", "_slack", "mixture")
+    __slots__ = ("_phi", "_ratio", "_slack", "mixture")
 
     def __init__(self, grid: Grid, tolerance: Tolerance, *, limit: float, cap: float, phi: float = 1.0) -> None:
         if not 1 <= phi < math.inf:
             raise ValueError(f"dispersion must be at least 1 and finite, not {phi}")
         self.mixture = Mixture(grid, 1 / limit, cap=cap)
         self._ratio, self._slack, self._phi = tolerance.ratio, tolerance.slack, phi
-        self._multiples = tuple((multiple, math.log(multiple)) for multiple in grid.multiples)
 
-    def observe(self, step: int, canary: tuple[int, int], stable: tuple[int, int]) -> None:
-        """Take in one window: (requests, bad ones) of either arm, both with at least one request."""
+    def odds(self, n_c: int, n_b: int) -> Odds:
+        return odds_of(self.mixture.grid, self._ratio, n_c, n_b)
+
+    def observe(self, step: int, canary: tuple[int, int], stable: tuple[int, int], odds: Odds | None = None) -> None:
+        """Take in one window: (requests, bad ones) of either arm, both with at least one request.
+
+        `odds` are those of these requests, for who has them already.
+        """
         (n_c, s_c), (n_b, s_b) = canary, stable
-        weighed = self._ratio * n_c
-        log_even, harm, phi = math.log(weighed + n_b), self._slack * n_c, self._phi
-        log, expm1, bad = math.log, math.expm1, s_c + s_b
-        increments = []
-        for multiple, log_multiple in self._multiples:
-            log_kappa = log_even - log(weighed * multiple + n_b)
-            increments.append((s_c * log_multiple + bad * log_kappa - harm * expm1(log_multiple + log_kappa)) / phi)
-        self.mixture.update(step, increments)
+        harm, phi = self._slack * n_c, self._phi
+        if not (s_c or s_b or harm):
+            self.mixture.update(step, ())
+            return
+        self.mixture.update(
+            step,
+            [
+                (s_c * log_x + s_b * log_kappa - harm * more) / phi
+                for log_x, log_kappa, more in odds or self.odds(n_c, n_b)
+            ],
+        )
 
 
 class OneWindowRule:

@@ -7,7 +7,9 @@ Every figure is computed from the counts given; nothing here decides. A sentence
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import timedelta
+from functools import lru_cache
 
 from canary.model.policy import OutlierDetection
 from canary.model.units import format_duration
@@ -29,14 +31,20 @@ def share_text(share: float) -> str:
     return f"{percent:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
-def ratio_text(e_value: float) -> str:
-    """3912.4 -> "3,900:1": two significant digits, "over 1,000,000:1" beyond."""
+def ratio_text(e_value: float, below: float = math.inf) -> str:
+    """3912.4 -> "3,900:1": two significant digits, "over 1,000,000:1" beyond.
+
+    `below` is a threshold named beside it: what has not reached it is not rounded up to it (199.6 -> "190:1").
+    """
     if e_value > LARGEST_RATIO:
         return f"over {LARGEST_RATIO:,}:1"
     if e_value < 0.01:
         return "under 0.01:1"
     digits = 1 - math.floor(math.log10(e_value))
-    return f"{round(e_value, digits):,.{max(digits, 0)}f}".removesuffix(".0") + ":1"
+    rounded = round(e_value, digits)
+    if e_value < below <= rounded:
+        rounded = math.floor(e_value * 10.0**digits) / 10.0**digits
+    return f"{rounded:,.{max(digits, 0)}f}".removesuffix(".0") + ":1"
 
 
 def seconds_text(seconds: float) -> str:
@@ -44,6 +52,7 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f}".removesuffix(".0") + " s"
 
 
+@lru_cache(maxsize=256)
 def bound_text(milliseconds: float) -> str:
     """A bucket bound: "500ms", "2s500ms"."""
     return "0.5ms" if milliseconds < 1 else format_duration(timedelta(milliseconds=milliseconds))
@@ -88,9 +97,10 @@ def fast_abort(thresholds: OutlierDetection, canary: ArmCounts, stable: ArmCount
 
 
 def ejected(ejections: Ejections, canary: ArmCounts, stable: ArmCounts) -> str:
+    of_stable = f" {ejections.stable_members:,}" if ejections.stable_members else ""
     return (
         f"Envoy has ejected {ejections.canary:,} of {max(ejections.canary_members, ejections.canary):,} canary hosts "
-        f"(outlierDetection) and none of stable's {ejections.stable_members:,}; {errors_text(canary, 'canary')}; "
+        f"(outlierDetection) and none of stable's{of_stable}; {errors_text(canary, 'canary')}; "
         f"{stable_text(stable.errors, stable.requests)}."
     )
 
@@ -131,10 +141,11 @@ def undecided(numbers: Evidence, limit_ms: float | None, this_step: tuple[int, i
     """Not failed, but over the limit in this step or too close to failing; `this_step` as in `breach`."""
     where = f" (in this step {out_of(this_step[1], this_step[0])})" if this_step[0] != numbers.canary_total else ""
     bad = "errors, limit" if limit_ms is None else f"slower than {bound_text(limit_ms)}, P99 allows"
+    unreached = passes_below if numbers.e_value < passes_below else numbers.limit
     return (
         f"undecided: canary {out_of(numbers.canary_bad, numbers.canary_total)}{where} {bad} "
-        f"{share_text(numbers.bound)}, evidence {ratio_text(numbers.e_value)} (a step passes within its limit and "
-        f"below {ratio_text(passes_below)}, fails at {ratio_text(numbers.limit)}); "
+        f"{share_text(numbers.bound)}, evidence {ratio_text(numbers.e_value, unreached)} (a step passes within its "
+        f"limit and below {ratio_text(passes_below)}, fails at {ratio_text(numbers.limit)}); "
         f"{stable_text(numbers.stable_bad, numbers.stable_total)}."
     )
 
@@ -156,14 +167,14 @@ def nobody_came(stable: ArmCounts) -> str:
 
 
 def healthy(
-    canary: ArmCounts, stable: ArmCounts, *, max_errors: float | None, p99_ms: float | None, health: str = ""
+    canary: ArmCounts, stable: ArmCounts, *, max_errors: float | None, p99_ms: float | None, remarks: Iterable[str] = ()
 ) -> str:
-    """The counts of this step, each beside its limit, and the evidence of `health` where it was asked for."""
+    """The counts of this step, each beside its limit, and what else there is to say."""
     parts = [errors_text(canary, "canary") + ("" if max_errors is None else f", limit {share_text(max_errors)}")]
     if p99_ms is not None:
         parts.append(f"{p99_text(canary, p99_ms)}, limit {bound_text(p99_ms)}")
     parts.append(stable_text(stable.errors, stable.requests))
-    return "; ".join([*parts, health] if health else parts) + "."
+    return "; ".join([*parts, *remarks]) + "."
 
 
 def unavailable(source: SourceState) -> str:

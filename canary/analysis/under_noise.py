@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 from canary.analysis import comparison
 from canary.analysis.counts import MINUTE_S
@@ -17,12 +18,19 @@ from canary.analysis.witness import Finding, Witness
 from canary.model.verdict import Reason, Window
 
 
+class LatencyWitness(Witness, Protocol):
+    """One that noise may silence."""
+
+    def skip(self, window: Window) -> None:
+        """Take note of a window that is no evidence."""
+
+
 class LatencyUnderNoise:
     """The latency witnesses, fed with quiet windows only, and their copy that hears the noise while there is some."""
 
-    def __init__(self, witnesses: Sequence[Witness]) -> None:
+    def __init__(self, witnesses: Sequence[LatencyWitness]) -> None:
         self.quiet = tuple(witnesses)
-        self._hearing: tuple[Witness, ...] | None = None
+        self._hearing: tuple[LatencyWitness, ...] | None = None
         self._noise = ""
         self._noisy_until = -math.inf
 
@@ -31,14 +39,25 @@ class LatencyUnderNoise:
         if window.noise:
             self._noise, self._noisy_until = window.noise, window.end + MINUTE_S
             if self._hearing is None:
-                self._hearing = copy.deepcopy(self.quiet)
+                self._hearing = self.begun()
         elif window.end > self._noisy_until:
             self._hearing = None
-        if not window.noise:
-            for witness in self.quiet:
+        for witness in self.quiet:
+            if window.noise:
+                witness.skip(window)
+            else:
                 witness.observe(window)
         for witness in self._hearing or ():
             witness.observe(window)
+
+    def begun(self) -> tuple[LatencyWitness, ...]:
+        """The copy that hears the noise, as it is before the first noisy window."""
+        return copy.deepcopy(self.quiet)
+
+    @property
+    def heard(self) -> tuple[LatencyWitness, ...]:
+        """Those that have seen the newest window, noisy or not."""
+        return self._hearing or self.quiet
 
     def noisy(self) -> Finding | None:
         """What would convict if the noise were believed, and why it is not."""

@@ -17,6 +17,11 @@ PASSES_BELOW = 5.0
 """A step does not end while E is at or above this: the evidence is still growing."""
 
 
+def is_compared(step: int, weight: int) -> bool:
+    """Whether canary and stable are compared: debug users are no random sample, and at 100 % no stable is left."""
+    return step != HEADER_STEP and weight < FULL_WEIGHT
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Why in a word, and why in a sentence (without its full stop where several are joined)."""

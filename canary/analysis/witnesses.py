@@ -37,14 +37,18 @@ class Witnesses:
             for limit in objectives_of(policy)
         )
         timed = (*self._latency, *(limit for limit in self.limits if limit.objective.slower_than_ms is not None))
+        self._error_limits = tuple(limit for limit in self.limits if limit.objective.slower_than_ms is None)
         self._under_noise = LatencyUnderNoise(timed)
+        self._not_compared = (
+            (comparison.latency_not_compared(baseline.history_s),) if latency and not self._latency else ()
+        )
         self._frozen = (FrozenBound(errors, alpha, baseline.errors_phi),) if errors and analysis.frozen_bound else ()
         self._unattributed = (Unattributed(lost),) if lost is not None and 0 < lost < BoundedShare.HIGHEST_BET else ()
         self._metrics = tuple(OwnMetric(metric) for metric in analysis.metrics)
         self._quiet = (
             *self._errors,
             *self._health,
-            *(limit for limit in self.limits if limit.objective.slower_than_ms is None),
+            *self._error_limits,
             *self._frozen,
             *self._unattributed,
             *self._metrics,
@@ -74,7 +78,20 @@ class Witnesses:
 
     def noisy_or_incident(self) -> Finding | None:
         """What is wrong around the canary, and not with it."""
-        return self._under_noise.noisy() or next((found for limit in self.limits if (found := limit.incident())), None)
+        return self._under_noise.noisy() or next(
+            (found for limit in self._heard_limits if (found := limit.incident())), None
+        )
+
+    @property
+    def is_service_incident(self) -> bool:
+        """Both versions are over a limit now."""
+        return any(limit.is_service_incident for limit in self._heard_limits)
+
+    @property
+    def _heard_limits(self) -> tuple[AbsoluteLimit, ...]:
+        """The absolute limits, that of P99 with what noise may have hidden: an incident is one, noisy or not."""
+        timed = (witness for witness in self._under_noise.heard if isinstance(witness, AbsoluteLimit))
+        return (*self._error_limits, *timed)
 
     def near_breach(self) -> Finding | None:
         """Evidence that is still growing, or missing altogether."""
@@ -90,9 +107,9 @@ class Witnesses:
         return _first(self._health)
 
     @property
-    def health(self) -> str:
-        """The evidence of health in words, "" where none is asked for."""
-        return next((comparison.healthy_enough(one.evidence[0]) for one in self._health if one.is_asked), "")
+    def remarks(self) -> list[str]:
+        """What a pass says besides its counts, where canary and stable are compared."""
+        return [*(comparison.healthy_enough(one.evidence[0]) for one in self._health), *self._not_compared]
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

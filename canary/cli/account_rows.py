@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from canary.analysis.sentence import bound_text, ratio_text, share_text
+from canary.analysis.sentence import bound_text, ratio_text, seconds_text, share_text
 from canary.cli.account import FOR, TOLERATED, Account, reason_text
 from canary.cli.durations import short
 from canary.cli.table import GAP, column_widths
@@ -188,10 +188,10 @@ def span(start: float, end: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    try:
-        return format_duration(timedelta(seconds=seconds))
-    except (ValueError, OverflowError):
+    """Whole seconds from a minute on: a scrape interval was measured, and so is not a round figure."""
+    if not 0 <= seconds < 1e9:
         return "?"
+    return seconds_text(seconds) if seconds < 60 else format_duration(timedelta(seconds=round(seconds)))
 
 
 def _slow(arm: ArmCounts, bound: float) -> str:

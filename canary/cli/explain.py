@@ -26,7 +26,6 @@ from canary.cli.terminal import complain, console, safe
 from canary.cluster.evidence import evidence_name, packed_in
 from canary.cluster.kinds import CONFIGMAP
 from canary.errors import Forbidden, InputError, NotFound
-from canary.model.verdict import Outcome
 
 LARGEST_FILE = 1024 * 1024
 """Bytes; a record is at most a quarter of it."""
@@ -126,22 +125,15 @@ def _without_record(attempt: Attempt, why: str, output: Output, *, replay_asked:
 
 
 def _heading(attempt: Attempt | None, shown: Account | None) -> list[str]:
-    """Which rollout, in which phase, and the one sentence."""
-    about = shown.record.about if shown else {}
+    """Which rollout, in which phase, the one sentence, and the verdict that counts where that says something else."""
     last = shown.last if shown else None
-    if attempt is not None:
-        title = f"{attempt.namespace}/{attempt.name}: {attempt.phase}"
-        why = attempt.sentence
-    else:
-        title = f"{about.get('namespace', '?')}/{about.get('name', '?')}: as recorded"
-        why = ""
-    lines = [safe(title)]
-    said = f"{last.verdict.outcome}: {last.verdict.sentence}" if last else ""
-    if why and (last is None or why not in last.verdict.sentence):
-        lines.append(safe(why))
-    if said and (last is None or not why or last.verdict.outcome is Outcome.FAIL or why in last.verdict.sentence):
-        lines.append(safe(said))
-    return lines
+    said = [f"{last.verdict.outcome}: {last.verdict.sentence}"] if last else []
+    if attempt is None:
+        about = shown.record.about if shown else {}
+        return [f"{about.get('namespace', '?')}/{about.get('name', '?')}: as recorded", *said]
+    why = attempt.sentence
+    is_news = last is not None and attempt.is_terminal and last.verdict.sentence not in why
+    return [f"{attempt.namespace}/{attempt.name}: {attempt.phase}", *([why] if why else []), *(said if is_news else [])]
 
 
 def _print_account(shown: Account, attempt: Attempt | None, *, wide: bool) -> None:

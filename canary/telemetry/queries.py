@@ -20,6 +20,9 @@ CODE, GRPC_STATUS, BOUND = "response_code", "grpc_response_status", "le"
 NEWEST = "canary_newest_sample"
 """Marks the rows that carry the time of a workload's newest sample instead of a count."""
 
+OPENING = "canary_opening"
+"""Marks the rows that carry the time of the scrape that a tile counts from."""
+
 LOOK_BACK = "5m"
 """How long a counter is remembered when a scrape failed or came without it. As long as Prometheus' own look-back."""
 
@@ -148,6 +151,26 @@ sum by ({", ".join((*scope.workload_labels, CODE, GRPC_STATUS))}) (
         return counts
     newest = f"max by ({', '.join(scope.workload_labels)}) (timestamp({series}))"
     return f'{counts}\nor label_replace({newest}, "{NEWEST}", "1", "", "")'
+
+
+def opening_query(scope: Scope, window_s: float) -> str:
+    """When the earliest scrape was (Unix seconds) that the window's counts begin at, by workload, marked by `OPENING`.
+
+    A series counts from its target's last scrape before the window. 0 stands for one that is not known: a series that
+    was away at the window's start (a failed scrape) counts from an earlier scrape. Series without a sample in the
+    window count nothing, and new ones of a target that was not up are not counted; neither is asked.
+    """
+    series = scope.selector(REQUESTS)
+    offset = milliseconds(window_s)
+    sampled, before = f"last_over_time({series}[{offset}])", last(series, window_s)
+    up = f"up offset {offset}"
+    opened = f"""\
+min by ({", ".join(scope.workload_labels)}) (
+    (timestamp({series} offset {offset}) and {sampled})
+  or (0 * ({sampled} and {before}))
+  or (0 * ({sampled} unless {before}) + on (job, instance) group_left () (timestamp({up}) and ({up} == 1)))
+)"""
+    return f'label_replace({opened}, "{OPENING}", "1", "", "")'
 
 
 def latency_query(scope: Scope, window_s: float, bounds_ms: Collection[float] | None) -> str:

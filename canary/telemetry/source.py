@@ -21,7 +21,15 @@ from canary.telemetry.history import read_history
 from canary.telemetry.metric import read_metric
 from canary.telemetry.outliers import ejections_query, read_ejections
 from canary.telemetry.preflight import SourceFacts
-from canary.telemetry.queries import Scope, ServiceName, SubsetName, Workload, latency_query, status_query
+from canary.telemetry.queries import (
+    Scope,
+    ServiceName,
+    SubsetName,
+    Workload,
+    latency_query,
+    opening_query,
+    status_query,
+)
 from canary.telemetry.settings import SourceSettings
 from canary.telemetry.steal import exporters_query, read_exporters, read_steal, steal_query
 from canary.telemetry.tiles import Grid, StatusCounts, Tile, TileBatch, read_statuses, read_tiles
@@ -81,16 +89,21 @@ class PrometheusSource:
         first_end: float,
         last_end: float,
         tile_s: float,
+        openings_of: Collection[Workload] = (),
     ) -> TileBatch:
         """The tiles that end at `first_end`, + `tile_s`, ... `last_end` (Unix seconds, multiples of `tile_s`).
 
-        Two queries, one when `bounds_ms` is empty. Raises ValueError for ends that are not multiples of the tile.
+        Two queries, one when `bounds_ms` is empty. `openings_of` are those of the workloads for which the answer tells
+        which scrapes their tiles count from. Raises ValueError for ends that are not multiples of the tile.
         """
         grid = Grid.spanning(first_end, last_end, tile_s)
         scope = self._scope(workloads)
         if not scope.workloads:
             return TileBatch({}, None, frozenset(), scope.reporter)
-        statuses = self._over(status_query(scope, tile_s, with_newest=True), grid)
+        query = status_query(scope, tile_s, with_newest=True)
+        if openings_of:
+            query = f"{query}\nor {opening_query(self._scope(openings_of), tile_s)}"
+        statuses = self._over(query, grid)
         latencies = self._over(latency_query(scope, tile_s, bounds_ms), grid) if bounds_ms else []
         return read_tiles(statuses, latencies, scope, grid, sorted(set(bounds_ms)))
 

@@ -23,6 +23,7 @@ from canary.telemetry.queries import (
     GRPC_STATUS,
     NAMESPACE_LABEL,
     NEWEST,
+    OPENING,
     TARGET_NAMESPACE,
     Scope,
     Workload,
@@ -65,7 +66,9 @@ class TileBatch:
     A workload without any series is absent from `tiles` and `seen`; one with series has every tile of the range, those
     without requests with zero counts. `newest_ends` holds, per workload, the end of the newest tile in which it was
     scraped: the source is fresh for as long as this moves, not because old counters are still remembered.
-    `newest_end` is the latest of them, None when no tile of the range has a sample.
+    `newest_end` is the latest of them, None when no tile of the range has a sample. `openings` holds, by tile end and
+    for the workloads it was asked for, when the earliest scrape was that a tile counts from (Unix seconds), 0 where
+    that is not known.
     """
 
     tiles: Mapping[Workload, tuple[Tile, ...]]
@@ -73,6 +76,7 @@ class TileBatch:
     seen: frozenset[Workload]
     reporter: str
     newest_ends: Mapping[Workload, float] = field(default_factory=dict)
+    openings: Mapping[Workload, Mapping[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +146,10 @@ def read_statuses(rows: Sequence[Any], scope: Scope) -> Mapping[Workload, Status
 def read_tiles(
     status_rows: Sequence[Any], latency_rows: Sequence[Any], scope: Scope, grid: Grid, bounds_ms: Collection[float]
 ) -> TileBatch:
-    """The range answers to `status_query` (with the newest samples) and `latency_query`."""
+    """The range answers to `status_query` (with the newest samples, and perhaps openings) and `latency_query`."""
     statuses: dict[Workload, dict[int, dict[Status, int]]] = defaultdict(lambda: defaultdict(dict))
     newest: dict[Workload, int] = {}
+    openings: dict[Workload, dict[float, float]] = defaultdict(dict)
     for workload, labels, points in _rows(status_rows, scope):
         per_tile = statuses[workload]
         for time_s, value in points:
@@ -152,6 +157,9 @@ def read_tiles(
             if NEWEST in labels:
                 if number(value, workload) > grid.start(index):
                     newest[workload] = max(index, newest.get(workload, index))
+            elif OPENING in labels:
+                opened = number(value, workload)
+                openings[workload][grid.end(index)] = min(opened, openings[workload].get(grid.end(index), opened))
             else:
                 per_tile[index][_status(labels)] = whole(value, workload)
 
@@ -173,7 +181,7 @@ def read_tiles(
         for workload, per_tile in statuses.items()
     }
     ends = {workload: grid.end(index) for workload, index in newest.items()}
-    return TileBatch(tiles, max(ends.values(), default=None), frozenset(tiles), scope.reporter, ends)
+    return TileBatch(tiles, max(ends.values(), default=None), frozenset(tiles), scope.reporter, ends, openings)
 
 
 def bucket_counts(latency_rows: Sequence[Any], scope: Scope, grid: Grid) -> Iterator[tuple[Workload, float, int, int]]:

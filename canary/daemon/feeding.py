@@ -83,6 +83,12 @@ class Feeder:
             first_end=first_end,
             last_end=reach.last_end,
             tile_s=reach.tile_s,
+            openings_of={
+                workload
+                for case, track in pairs
+                if any(_depends_on_its_scrapes(case, tile) for tile in _due(case, track, reach))
+                for workload in case.arms
+            },
         )
 
     def _absorb(self, case: Case, track: Track, batch: TileBatch, around: Around, reach: Reach) -> None:
@@ -105,20 +111,34 @@ class Feeder:
         """The windows of the tiles that have not been fed yet; they count as fed from here on."""
         tiles = [{tile.end: tile for tile in batch.tiles.get(arm, ())} for arm in case.arms]
         errors, bounds = case.policy.analysis.grpc_errors, sorted(track.judge.bounds)
-        tile_ms, found = round(case.tile_s * 1000), []
-        while track.next_end <= reach.last_end:
-            end = track.next_end
-            start, track.next_end = ((round(end * 1000) + by) / 1000 for by in (-tile_ms, tile_ms))
+        found = []
+        for start, end in _due(case, track, reach):
             canary, stable = (
                 _at_bounds(arm_counts(by_end[end], errors) if end in by_end else ArmCounts(), bounds)
                 for by_end in tiles
             )
-            window = windows.window(case.policy, case.rollout.status, (start, end), (canary, stable))
+            counted_from = None
+            if _depends_on_its_scrapes(case, (start, end)):
+                openings = [batch.openings[arm][end] for arm in case.arms if end in batch.openings.get(arm, {})]
+                counted_from = min(openings, default=None)
+            window = windows.window(case.policy, case.rollout.status, (start, end), (canary, stable), counted_from)
             if window is not None:
                 found.append(window)
             else:
                 self._metrics.tiles.labels(use="none").inc()
+        track.next_end = max(track.next_end, (round(reach.last_end * 1000) + round(case.tile_s * 1000)) / 1000)
         return found
+
+
+def _due(case: Case, track: Track, reach: Reach) -> list[tuple[float, float]]:
+    """Start and end of the tiles that have settled and were not fed yet."""
+    tile_ms = round(case.tile_s * 1000)
+    ends = range(round(track.next_end * 1000), round(reach.last_end * 1000) + 1, tile_ms)
+    return [((end - tile_ms) / 1000, end / 1000) for end in ends]
+
+
+def _depends_on_its_scrapes(case: Case, tile: tuple[float, float]) -> bool:
+    return windows.depends_on_its_scrapes(case.rollout.status.weight_changes, *tile)
 
 
 def _note_state(case: Case, track: Track, batch: TileBatch, reach: Reach) -> None:

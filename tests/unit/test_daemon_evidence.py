@@ -52,6 +52,8 @@ class Source:
     away: str = ""
     no_history: str = ""
     """Why stable's past cannot be read."""
+    scraped_before_s: float = TILE_S
+    """How long before the beginning of a tile the scrape was that it counts from."""
     kept_since: float = 0.0
     """The end of the oldest tile that has not been dropped for its age (Unix seconds)."""
     asked: list[tuple[frozenset[Workload], float, float]] = field(default_factory=list)
@@ -61,7 +63,7 @@ class Source:
 
     def tiles(
         self, workloads: Collection[Workload], bounds_ms: Collection[float], *, first_end: float, last_end: float,
-        tile_s: float,
+        tile_s: float, openings_of: Collection[Workload] = (),
     ) -> TileBatch:  # fmt: skip
         self.asked.append((frozenset(workloads), first_end, last_end))
         self.asked_bounds.append(frozenset(bounds_ms))
@@ -70,7 +72,9 @@ class Source:
         tiles = {
             workload: tuple(self._tile(workload, end, tile_s, bounds_ms) for end in ends) for workload in workloads
         }
-        return TileBatch(tiles, last_end, frozenset(workloads), "source", dict.fromkeys(workloads, last_end))
+        openings = {arm: {end: end - tile_s - self.scraped_before_s for end in ends} for arm in openings_of}
+        ends_seen = dict.fromkeys(workloads, last_end)
+        return TileBatch(tiles, last_end, frozenset(workloads), "source", ends_seen, openings)
 
     def _tile(self, workload: Workload, end: float, tile_s: float, bounds_ms: Collection[float]) -> Tile:
         found = self.statuses(workload, end) if end >= self.kept_since else {}
@@ -352,6 +356,24 @@ def test_a_disaster_is_seen_before_there_is_a_baseline_or_a_tick() -> None:
     assert recorder is not None  # a person who asks why must be told
     assert evidence.tick([case()], unix(31), SETTLE_S) == ""
     assert evidence.verdict(case(), unix(31)) == verdict
+
+
+def test_a_tile_right_after_a_weight_is_judged_if_its_scrapes_began_after_it() -> None:
+    soon, late = Source(scraped_before_s=0.5), Source(scraped_before_s=4.9)
+
+    seen = {}
+    for source in (soon, late):
+        evidence = evidence_on(source)
+        for second in range(1, 13):
+            evidence.tick([case()], unix(second), SETTLE_S)
+        seen[source.scraped_before_s] = evidence.verdict(case(), unix(12))
+
+    # reached at 0.4 s, known everywhere at 1.4 s: the tile from 5 to 10 s counts from 4.5 s, or from 0.1 s
+    of_soon, of_late = seen[0.5], seen[4.9]
+    assert of_soon is not None
+    assert of_soon.evidence[0].canary_total == healthy(case().canary, unix(10))["200", ""]
+    assert of_late is not None
+    assert of_late.reason is Reason.NO_DATA
 
 
 def test_who_else_is_judged_leaves_no_trace_in_a_judge() -> None:

@@ -86,8 +86,9 @@ class Counts:
 
     def tiles(
         self, workloads: Collection[Workload], bounds_ms: Collection[float], *, first_end: float, last_end: float,
-        tile_s: float,
+        tile_s: float, openings_of: Collection[Workload] = (),
     ) -> TileBatch:  # fmt: skip
+        del openings_of
         self._answer("tiles", len(workloads))
         count = round((last_end - first_end) / tile_s) + 1
         ends = [round(first_end + index * tile_s, 3) for index in range(count)]

@@ -95,9 +95,11 @@ def _prepare(case: Case) -> Outcome:
 
 
 def _ask(case: Case, step: int, weight: int) -> Outcome:
-    """Intent first: the step and its weight in status, then the route. The bake keeps its time through it."""
+    """Intent first: the step and its weight in status, then the route. The bake keeps its time through it.
+
+    A bake for which nothing is to be set is no change of weight: what is counted across its beginning is evidence.
+    """
     strategy = case.strategy
-    change = WeightChange(step=step, weight=weight, asked=case.now)
     status = moved(
         case,
         case.why,
@@ -107,11 +109,14 @@ def _ask(case: Case, step: int, weight: int) -> Outcome:
         resumed_at=None,
         paused_for=None,
         drift=None,
-        weight_changes=(*case.status.weight_changes, change),
     )
     wants_header = Look(_seen_as(case, status), case.now).wants_header
     route = case.observed.route
     is_there = route is not None and route.says(weight) and route.header == wants_header
+    if is_there and case.is_reached and case.status.drift is None and weight == case.desired:
+        return Outcome(updated(status, resumed_at=case.now))
+    change = WeightChange(step=step, weight=weight, asked=case.now)
+    status = updated(status, weight_changes=(*status.weight_changes, change))
     return Outcome(status, after=() if is_there else (Shift(weight, wants_header),))
 
 

@@ -74,6 +74,13 @@ class Look:
         return self.is_baking and self.desired == FULL_WEIGHT
 
     @property
+    def is_handed_over(self) -> bool:
+        """What was kept on stable is the canary's since the bake was over: there is nothing left to be judged."""
+        wish = self.observed.rollout.spec.promote
+        by_a_person = wish is not None and wish.full is True
+        return self.has_everything and bool(self.policy.analysis.keep_stable) and self.time_is_over and not by_a_person
+
+    @property
     def is_active(self) -> bool:
         """Traffic is being divided, or waits for a person in between."""
         return self.is_pinned and self.phase.divides_traffic

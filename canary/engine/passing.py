@@ -123,4 +123,7 @@ def may_end(look: Look) -> str | None:
     """Why the bake is over. Once the clean-up has begun it is, whatever is seen or wished since."""
     if look.is_past_return:
         return "promoted: the older version is off the route"
-    return may_leave(look) if look.has_everything else None
+    why = may_leave(look) if look.has_everything else None
+    if why is None and look.is_handed_over and look.phase is not Phase.PAUSED and look.route_is_as_desired:
+        return "the bake is over, and all of the traffic is on the canary"
+    return why

@@ -74,7 +74,9 @@ def _unclean(look: Look) -> str | None:
 
 
 def _clock_stop(look: Look) -> str | None:
-    return (holding.blind_reason(look) or None) if look.status.resumed_at is not None else None
+    if look.status.resumed_at is None or (look.is_handed_over and look.route_is_as_desired):
+        return None
+    return holding.blind_reason(look) or None
 
 
 def _clock_start(look: Look) -> str | None:

@@ -54,7 +54,7 @@ def step(observed: Observed, now: datetime) -> Decision:
     if found is None:
         why = waiting_for(look)
         status = look.status.model_copy(update={"message": plain(why, 2048)}) if why else look.status
-        is_news = bool(observed.share_problem) and why != look.status.message
+        is_news = bool(why) and why == observed.share_problem and why != look.status.message
         announce = (Announce("Warning", "ShareDiffers", why),) if is_news else ()
         outcome = Outcome(status, after=announce, look_again_s=_until_time_is_over(look))
     else:

@@ -91,6 +91,42 @@ def test_a_bad_verdict_between_the_last_write_and_the_clean_up_still_goes_back(w
     assert release.route.weight == 0
 
 
+def test_nothing_is_judged_any_more_when_the_bake_is_over(world: Make) -> None:
+    """The tile in which the weight changed is no evidence, so that the newest evidence is old for a moment."""
+    release = baking(world)
+    release.stable_is_ours = True
+    release.run_to(lambda it: it.route.weight == 100)
+
+    release.say(Outcome.HOLD, Reason.STALE, "the newest data is old.")
+    release.run_to(Phase.SUCCEEDED, within=3)
+
+    assert "Holding" not in [event.reason for event in release.events]
+
+
+def test_a_pause_that_comes_between_the_last_write_and_the_clean_up_is_waited_for(world: Make) -> None:
+    release = baking(world)
+    release.stable_is_ours = True
+    release.run_to(lambda it: it.route.weight == 100)
+
+    release.wish(paused=Wish(reason="lunch"))
+    assert release.run(600).phase is Phase.PAUSED
+
+    release.wish(paused=None)
+    release.run_to(Phase.SUCCEEDED, within=5)
+
+
+def test_a_bake_that_a_person_began_at_100_still_needs_its_verdict(world: Make) -> None:
+    release = world(analysis=KEPT).run_to_weight(25)
+    release.wish(promote=PromoteWish(full=True))
+    release.run(5)
+
+    release.say(Outcome.HOLD, Reason.INCONCLUSIVE, "not sure yet.")
+
+    assert release.run(40).phase is Phase.PROMOTING
+    release.say(Outcome.PASS, Reason.HEALTHY)
+    release.run_to(Phase.SUCCEEDED, within=2)
+
+
 def test_somebody_gives_the_canary_the_rest_in_the_bake_and_that_is_drift(world: Make) -> None:
     release = baking(world)
 

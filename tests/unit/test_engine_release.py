@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from canary.engine.actions import FreezePolicy, SetFinalizer, Shift, WriteStatus
 from canary.model.rollout import PausedFor, Phase, PromoteWish, Wish
@@ -25,6 +28,30 @@ def test_a_good_release_walks_every_weight_bakes_and_succeeds(world: Make) -> No
     assert not release.finalizer
     held = (release.now - release.status.weight_changes[0].asked).total_seconds()
     assert 60 <= held <= 66, "four holds of 10 s and a bake of 20 s"
+
+
+def test_a_bake_at_the_weight_that_is_there_is_no_change_of_weight(world: Make) -> None:
+    release = world().run_to(Phase.PROMOTING).run(5)
+
+    assert [change.step for change in release.status.weight_changes] == [1, 2, 3, 4]
+    assert release.clock_runs
+
+
+@pytest.mark.parametrize("where", ["in a step", "in a pause", "blind"])
+def test_requests_that_do_not_follow_the_weight_are_said_once(world: Make, where: str) -> None:
+    release = world(pauseAt=[25], hold="10m").run_to_weight(10)
+    seen = release.observe
+    release.observe = lambda: replace(seen(), share_problem="the requests do not follow the weight of 10 %")
+    release.settle()
+    if where == "in a pause":
+        release.wish(paused=Wish())
+    if where == "blind":
+        release.source_problem = "Prometheus does not answer"
+
+    release.run(10)  # settles at each look: nothing is said for ever
+
+    told = [event.sentence for event in release.events if event.reason == "ShareDiffers"]
+    assert told == ["the requests do not follow the weight of 10 %"]
 
 
 def test_the_header_stage_comes_before_any_weight_and_its_route_goes_with_the_first_weight(
@@ -86,7 +113,8 @@ def test_the_first_weight_waits_until_the_mesh_knows_the_subset(world: Make) -> 
 def test_each_step_may_have_a_hold_of_its_own(world: Make) -> None:
     release = world(hold=["5s", "20s", "5s", "5s"]).run_to(Phase.SUCCEEDED)
 
-    begun = [change.reached for change in release.status.weight_changes]
+    baked = next(entry.at for entry in release.status.history if entry.phase is Phase.PROMOTING)
+    begun = [*(change.reached for change in release.status.weight_changes), baked]
     assert [round((b - a).total_seconds()) for a, b in itertools.pairwise(begun)] == [5, 20, 5, 5]
 
 

@@ -2,12 +2,13 @@
 
 Nothing of the judge is repeated here. It gets what the daemon would give it: a baseline from stable's ten minutes
 before, every settled window at its end, marked warm or not, and between them the fast abort's counts of the outlier
-interval at every tick. A step ends with its hold (`fixed`), or as the product does: not before the verdict is a pass,
-and not later than `maxWait` after the hold, when the rollout pauses for a person.
+interval at every tick. A step ends with its hold, or as in the product: not before the verdict is a pass, and when that
+takes `maxWait` longer than the hold the rollout pauses for a person, and is judged on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,9 @@ from canary.model.policy import Policy
 from canary.model.verdict import ArmCounts, Baseline, Outcome, Verdict, Window
 
 NEVER = float("inf")
+WATCHED_PAUSE_S = 600.0
+"""How long a pause is watched: it ends when somebody answers, and the judge goes on until then."""
+
 START = 1_000_000.0
 """Unix seconds at which every simulated rollout begins; nothing depends on it."""
 
@@ -114,28 +118,33 @@ class _Rollout:
                 return
 
     def _held(self, step: int, rng: np.random.Generator) -> bool:
-        """Stay in a step until its verdict is a pass; true when the rollout ended there."""
+        """Stay in a step until its verdict is a pass, then true if the rollout ended there: rolled back or paused."""
         waited_s = 0.0
-        while not self._passes:
-            if waited_s >= MAX_WAIT_S:
-                self.is_paused = True
+        more = self._more(step, rng)
+        while not self._passes and waited_s < MAX_WAIT_S:
+            if self._is_in_doubt:
+                self.held_by_doubt_s += self.plan.window_s
+            else:
+                self.held_for_pass_s += self.plan.window_s
+            waited_s += self.plan.window_s
+            if self._window(step, *next(more)):
                 return True
-            canary, stable = draw_more(self.traffic, self.plan, step, self.plan.windows_per_step, rng)
-            looks = [_rolling(arm, self.plan, self.rules)[0] for arm in (canary, stable)]
-            a_window = self.plan.ticks_per_window
-            windows = [counts_of(arm.by_window(a_window), self.bounds)[0] for arm in (canary, stable)]
+        self.is_paused = not self._passes
+        if self.is_paused:
+            windows = round(WATCHED_PAUSE_S / self.plan.window_s)
+            any(self._window(step, *next(more)) for _ in range(windows))
+        return self.is_paused
+
+    def _more(self, step: int, rng: np.random.Generator) -> Iterator[_Seen]:
+        """Windows of a step beyond its plan, as long as somebody asks for them."""
+        a_window = self.plan.ticks_per_window
+        while True:
+            arms = draw_more(self.traffic, self.plan, step, self.plan.windows_per_step, rng)
+            looks = [_rolling(arm, self.plan, self.rules)[0] for arm in arms]
+            windows = [counts_of(arm.by_window(a_window), self.bounds)[0] for arm in arms]
             for place in range(self.plan.windows_per_step):
-                if self._is_in_doubt:
-                    self.held_by_doubt_s += self.plan.window_s
-                else:
-                    self.held_for_pass_s += self.plan.window_s
-                waited_s += self.plan.window_s
                 part = slice(place * a_window, (place + 1) * a_window)
-                if self._window(step, windows[0][place], windows[1][place], looks[0][part], looks[1][part]):
-                    return True
-                if self._passes or waited_s >= MAX_WAIT_S:
-                    break
-        return False
+                yield windows[0][place], windows[1][place], looks[0][part], looks[1][part]
 
     def _window(
         self, step: int, canary: ArmCounts, stable: ArmCounts, canary_ticks: list[_Tick], stable_ticks: list[_Tick]
@@ -199,6 +208,10 @@ class _Rollout:
             self.requests_to_pass,
             baseline.errors_phi,
         )
+
+
+_Seen = tuple[ArmCounts, ArmCounts, list["_Tick"], list["_Tick"]]
+"""A window of canary and stable, and the ticks in it."""
 
 
 @dataclass(frozen=True, slots=True)

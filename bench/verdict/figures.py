@@ -59,18 +59,29 @@ class Figure(Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """The share of rollouts for which a condition holds, with Clopper and Pearson's interval."""
+    """The share of rollouts for which a condition holds, with Clopper and Pearson's interval.
+
+    Each rollout is rolled back, still paused, or promoted.
+    """
 
     name: str
-    of_what: Literal["rolled_back", "paused", "passed", "aborted_at_first_look"] = "rolled_back"
+    of_what: Literal["rolled_back", "paused", "promoted", "passed", "fast_abort", "aborted_at_first_look"] = (
+        "rolled_back"
+    )
 
     def of(self, endings: Endings) -> Estimate:
         if self.of_what == "passed":
             holds = np.isfinite(endings["requests_to_pass"])
         elif self.of_what == "aborted_at_first_look":
             holds = endings["looks_with_five"] == 1
+        elif self.of_what == "fast_abort":
+            holds = endings["reason"] == "fast_abort"
+        elif self.of_what == "promoted":
+            holds = ~(endings["rolled_back"] | endings["paused"])
+        elif self.of_what == "paused":
+            holds = endings["paused"] & ~endings["rolled_back"]
         else:
-            holds = endings[self.of_what]
+            holds = endings["rolled_back"]
         count, total = int(holds.sum()), len(endings)
         return Estimate(count / total, *clopper_pearson(count, total), total, "share")
 

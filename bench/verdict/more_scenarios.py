@@ -37,13 +37,13 @@ def _harmless() -> Iterator[Case]:
     target = (false_rollbacks(None),)
     for rps in RATES:
         for base in BASES:
-            yield Case("rivals", f"A/A {of_rate(rps, base)}", Traffic(rps, base), target, rules=RULES, seeds=1000)
+            yield Case("rivals", f"A/A {of_rate(rps, base)}", Traffic(rps, base), target, rules=RULES, seeds=600)
     for name, event in (
         ("A/A 50 rps, 0.1 %, noise", ArmNoise(5)),
         ("A/A 50 rps, 0.1 %, outage of both", Outage()),
         ("A/A 50 rps, 0.1 %, both drift to 3x", Drift()),
     ):
-        yield Case("rivals", name, Traffic(disturbances=(event,)), target, rules=RULES, seeds=1000)
+        yield Case("rivals", name, Traffic(disturbances=(event,)), target, rules=RULES, seeds=600)
 
 
 def _bad() -> Iterator[Case]:
@@ -70,12 +70,15 @@ def open_cases() -> tuple[Case, ...]:
     return tuple(case for setting in SETTINGS for base in BASES for case in _open(*setting, base))
 
 
+ALARMS = (false_rollbacks(None), Target(Share("by the fast abort", "fast_abort")))
+
+
 def _open(name: str, traffic: Traffic, plan: Plan, base: float) -> Iterator[Case]:
     name, same = f"{name}; {100 * base:g} %", replace(traffic, base=base)
-    yield Case("open", f"{name}: A/A", same, (false_rollbacks(None),), plan=plan, seeds=1000)
+    yield Case("open", f"{name}: A/A", same, ALARMS, plan=plan, seeds=800)
     if traffic.disturbances or traffic.clumps != Clumps():
         blind = Driving(knows_phi=False)
-        yield Case("open", f"{name}: A/A without phi", same, (false_rollbacks(None),), blind, plan, seeds=500)
+        yield Case("open", f"{name}: A/A without phi", same, ALARMS, blind, plan, seeds=400)
     as_run = Driving(with_hold=True)
     ends = (
         Target(Share("rolled back")),

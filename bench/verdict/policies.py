@@ -30,6 +30,8 @@ _ANALYSES: dict[str, dict[str, Any]] = {
     "relative": {"warmup": "0s"},
     "relative-warm": {"warmup": "30s"},
     "standard": {"warmup": "0s"} | _LIMITS,
+    "frozen-bound": {"warmup": "0s", "frozenBound": True},
+    "harm-budget": {"warmup": "0s", "harmBudget": {"errors": 50}},
     "never-rolls-back": {"warmup": "0s", "errorRate": {"vsStable": {"ratio": 100, "slack": "50%"}}},
 }
 
@@ -38,5 +40,7 @@ MEANINGS = {
     "warmup 0s, so that every request counts as evidence",
     "relative-warm": "the same with the default warmup of 30s",
     "standard": "as shipped: default tolerance, errorRate max 1 %, p99 max 500ms; warmup 0s",
+    "frozen-bound": "relative, and at 100 % errors are compared with what stable was (frozenBound)",
+    "harm-budget": "relative, and harmBudget: {errors: 50}",
     "never-rolls-back": "a tolerance of 100x + 50 %, so that only the pass decides",
 }

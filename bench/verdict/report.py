@@ -85,7 +85,7 @@ def _rivals(results: Results) -> str:
         "## Beside other controllers' rules, on the same traffic\n",
         "Written from their descriptions and sources (`bench/verdict/rivals.py`): checks every 10 s over the last 30 s "
         "for Flagger and Argo Rollouts, every window for the two that compare with stable. They walk the same plan. "
-        f"`{OURS}` is this judge under the policy *relative*.\n",
+        f"*{OURS}* has the policy *relative*.\n",
         "![False rollbacks](pictures/false-rollbacks.svg)\n",
         "Identical canaries that are rolled back:\n",
         _grid(("rule", *(case.removeprefix("A/A ") for case in harmless)), alarms),
@@ -112,8 +112,8 @@ def _open(results: Results) -> str:
             "## Where the assumptions end\n",
             "Less traffic, errors that hang together, slow scrapes. *Without phi* takes the counts as independent; the "
             "product divides them by the dispersion of stable's own past. With the hold, as the product runs: rolled "
-            "back / paused for a person because `maxWait` (10 min) was over / seconds that the others were held "
-            "longer than planned. Detection with the hold: caught / paused, median of canary requests. Pods: each of "
+            "back / paused for a person because `maxWait` (10 min) was over / seconds held beyond the plan on average, "
+            "the paused ones included. FA: rolled back by the fast abort, whose thresholds carry no bound. Detection with the hold: caught / paused, median of canary requests. Pods: each of "
             "ten pods of either version fails a fifth of its requests for about 30 s, about every 20 min. Users: a "
             "user's requests of two seconds fail together. Retries: each failure counts as three.\n",
             _grid(heads, _open_rows(results)),
@@ -125,19 +125,25 @@ def _open_rows(results: Results) -> Iterator[tuple[str, ...]]:
     for setting, _, _ in SETTINGS:
         for base in BASES:
             name = f"{setting}; {100 * base:g} %"
-            blind = [line for line in results.of("open") if line.case == f"{name}: A/A without phi"]
+            blind = any(line.case == f"{name}: A/A without phi" for line in results.of("open"))
             held = {
                 figure: results.one(f"{name}: A/A with the hold", OURS, figure).value
                 for figure in ("rolled back", "paused", "held by doubt", "held for the pass")
             }
             yield (
                 name,
-                results.one(f"{name}: A/A", OURS, "rolled back").text,
-                blind[0].estimate.text if blind else "",
+                _alarms(results, f"{name}: A/A"),
+                _alarms(results, f"{name}: A/A without phi") if blind else "",
                 f"{100 * held['rolled back']:.1f} % / {100 * held['paused']:.1f} % / "
                 f"{held['held by doubt'] + held['held for the pass']:.0f} s",
                 *(_open_caught(results, f"{name}: {what}") for what in ("→ 5 %", "doubled")),
             )
+
+
+def _alarms(results: Results, case: str) -> str:
+    aborted = results.one(case, OURS, "by the fast abort").value
+    of_which = f", FA {100 * aborted:.2f} %" if aborted else ""
+    return results.one(case, OURS, "rolled back").text + of_which
 
 
 def _open_caught(results: Results, case: str) -> str:

@@ -126,7 +126,7 @@ RULES: tuple[Rule, ...] = (
     FixedThreshold("the same at 98 %", success=0.98),
     FixedThreshold("Argo Rollouts: success >= 99 %, failureLimit 0", p99_ms=None, failures=1, one_more_interval=False,
                    idle_fails=False),
-    FixedThreshold("error rate <= 1 %, once a minute", p99_ms=None, interval_s=60.0, over_s=60.0, failures=1,
+    FixedThreshold("error rate <= 1.5 %, once a minute", success=0.985, p99_ms=None, interval_s=60.0, over_s=60.0, failures=1,
                    one_more_interval=False, idle_fails=False),
     TwiceStable(),
     MannWhitney(),

@@ -19,7 +19,7 @@ from bench.verdict.figures import Endings
 from bench.verdict.scenarios import STANDARD_SEEDS, Case
 from bench.verdict.traffic import draw
 
-OURS = "canary"
+OURS = "this judge"
 BATCH = 25
 Task = tuple[Case, int, int, int]
 

@@ -94,7 +94,7 @@ def _identical() -> Iterator[Case]:
                 yield Case("1", f"{name}, arm noise new {often}", noisy, (false_rollbacks(0.01),))
     for rps in RATES:
         name = f"{of_rate(rps, 0.001)}, shipped limits too"
-        yield Case("1", name, Traffic(rps, 0.001), (false_rollbacks(0.005),), Driving("standard"))
+        yield Case("1", name, Traffic(rps, 0.001), (false_rollbacks(0.005),), Driving("standard"), seeds=1000)
     name = f"{of_rate(50, 0.01)}, shipped limits too: sits on errorRate max"
     yield Case("1", name, Traffic(50, 0.01), (false_rollbacks(0.01),), Driving("standard"))
 
@@ -116,9 +116,19 @@ def _events() -> Iterator[Case]:
 
 
 def _told_events() -> Iterator[Case]:
-    """At 100 % nothing is beside the canary, so an outage of the whole service is the canary's."""
+    """Told, not asked: choices of the policy, and 100 %, where nothing is beside the canary to tell an outage by."""
     at_full = Traffic(disturbances=(Outage(at_full_weight=True),))
-    yield Case("2", f"outage at 100 %; {of_rate(50, 0.001)}", at_full, (false_rollbacks(None),), seeds=200)
+    told = (false_rollbacks(None),)
+    yield Case("2", f"outage at 100 %; {of_rate(50, 0.001)}", at_full, told, seeds=200)
+    for rps, base in ((50.0, 0.01), (1000.0, 0.01)):
+        name, drifting = of_rate(rps, base), Traffic(rps, base, disturbances=(Drift(),))
+        frozen = Driving("frozen-bound")
+        yield Case("2", f"both drift to 3x, frozen bound; {name}", drifting, told, frozen, seeds=500)
+        yield Case("2", f"frozen bound, nothing happens; {name}", Traffic(rps, base), told, frozen, seeds=500)
+    harm = Driving("harm-budget")
+    yield Case(
+        "2", f"harm budget of 50, nothing happens; {of_rate(1000, 0.01)}", Traffic(1000, 0.01), told, harm, seeds=1000
+    )
 
 
 def _large() -> Iterator[Case]:
@@ -182,18 +192,20 @@ def _passing() -> Iterator[Case]:
 def _small() -> Iterator[Case]:
     for base, bad, planned in ((0.001, 0.005, 0.96), (0.01, 0.02, 0.945)):
         traffic, name = Traffic(50, base, bad), f"{100 * base:g} → {100 * bad:g} %"
-        yield Case("9", f"{name}, 600 s plan", traffic, (caught(planned), quantile("requests", 0.5, None)), seeds=4000)
-        paused = Target(Share("paused after maxWait", "paused"))
+        yield Case("9", f"{name}, 600 s plan", traffic, (caught(planned), quantile("requests", 0.5, None)), seeds=3000)
+        paused, promoted = Target(Share("still paused", "paused")), Target(Share("promoted", "promoted"))
         holding = Driving(with_hold=True)
-        yield Case("9", f"{name}, with the hold", traffic, (caught(0.99), paused), holding, seeds=4000)
+        yield Case("9", f"{name}, with the hold", traffic, (caught(0.99), paused, promoted), holding, seeds=3000)
         warm = Driving("relative-warm", with_hold=True)
-        yield Case("9", f"{name}, with the hold and 30 s warm-up", traffic, (caught(None), paused), warm)
+        yield Case(
+            "9", f"{name}, with the hold and 30 s warm-up", traffic, (caught(None), paused, promoted), warm, seeds=1000
+        )
     for base in BASES:
         targets = (
             Target(Mean("held by doubt", "held_by_doubt_s"), at_most=5),
             Target(Mean("held for pass evidence", "held_for_pass_s")),
             Target(Share("rolled back")),
-            Target(Share("paused after maxWait", "paused")),
+            Target(Share("still paused", "paused")),
         )
         yield Case(
             "9", f"healthy, {100 * base:g} %, with the hold", Traffic(50, base), targets, Driving(with_hold=True)
@@ -204,6 +216,6 @@ def _tolerated() -> Iterator[Case]:
     for rps in RATES:
         for base in BASES:
             inside = Traffic(rps, base, 1.1 * base)
-            yield Case("10", f"1.1x; {of_rate(rps, base)}", inside, (false_rollbacks(0.01),), seeds=1500)
+            yield Case("10", f"1.1x; {of_rate(rps, base)}", inside, (false_rollbacks(0.01),), seeds=1000)
             edge = Traffic(rps, base, 1.2 * base + 0.0005)
-            yield Case("10", f"1.2x + 0.05 %; {of_rate(rps, base)}", edge, (false_rollbacks(0.08),), seeds=1500)
+            yield Case("10", f"1.2x + 0.05 %; {of_rate(rps, base)}", edge, (false_rollbacks(0.08),), seeds=1000)

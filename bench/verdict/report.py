@@ -113,7 +113,8 @@ def _open(results: Results) -> str:
             "Less traffic, errors that hang together, slow scrapes. *Without phi* takes the counts as independent; the "
             "product divides them by the dispersion of stable's own past. With the hold, as the product runs: rolled "
             "back / paused for a person because `maxWait` (10 min) was over / seconds held beyond the plan on average, "
-            "the paused ones included. FA: rolled back by the fast abort, whose thresholds carry no bound. Detection with the hold: caught / paused, median of canary requests. Pods: each of "
+            "the paused ones included. FA: rolled back by the fast abort, whose thresholds carry no bound. "
+            "Detection with the hold: caught / paused, median of canary requests. Pods: each of "
             "ten pods of either version fails a fifth of its requests for about 30 s, about every 20 min. Users: a "
             "user's requests of two seconds fail together. Retries: each failure counts as three.\n",
             _grid(heads, _open_rows(results)),

@@ -9,7 +9,7 @@ up over the whole analysis, and the next check after the threshold rolls back), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -121,16 +121,15 @@ class MannWhitney:
 
 
 FLAGGER = FixedThreshold("Flagger: success >= 99 %, P99 <= 500 ms, 5 failed checks")
+AT_ONCE = FixedThreshold("", p99_ms=None, failures=1, one_more_interval=False, idle_fails=False)
 RULES: tuple[Rule, ...] = (
     FLAGGER,
-    FixedThreshold("the same at 98 %", success=0.98),
-    FixedThreshold("Argo Rollouts: success >= 99 %, failureLimit 0", p99_ms=None, failures=1, one_more_interval=False,
-                   idle_fails=False),
-    FixedThreshold("error rate <= 1.5 %, once a minute", success=0.985, p99_ms=None, interval_s=60.0, over_s=60.0, failures=1,
-                   one_more_interval=False, idle_fails=False),
+    replace(FLAGGER, name="the same at 98 %", success=0.98),
+    replace(AT_ONCE, name="Argo Rollouts: success >= 99 %, failureLimit 0"),
+    replace(AT_ONCE, name="error rate <= 1.5 %, once a minute", success=0.985, interval_s=60.0, over_s=60.0),
     TwiceStable(),
     MannWhitney(),
-)  # fmt: skip
+)
 
 
 def endings(rule: Rule, drawn: Drawn) -> NDArray[np.void]:

@@ -11,12 +11,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
+from statistics import NormalDist
 
 from canary.analysis.draws import binomial, clumped
 from canary.model.verdict import ArmCounts
 
 OCTAVE = 2.0
 """Where the fastest requests are taken to be: within a factor of two below the histogram's first bound."""
+
+NORMAL, RAREST = NormalDist(), 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,9 @@ def traffic_of(stable: Sequence[ArmCounts], seconds: float, others: int = 0, phi
 def slowed(slower: Mapping[float, float], factor: float) -> dict[float, float]:
     """The shares slower than each bound (ms) once every latency is multiplied by `factor` >= 1.
 
-    A request is slower than L then when it was slower than L / factor before. Between two bounds the share is taken to
-    fall evenly in the logarithm of the latency, within `OCTAVE` below the first one likewise: a histogram says no more.
+    A request is slower than L then when it was slower than L / factor before. Between two bounds, and within `OCTAVE`
+    below the first, latencies are taken to be lognormal (the share's normal quantile is even in the logarithm of the
+    latency): exact where they are, a guess of the usual shape elsewhere.
     """
     if not 1 <= factor < math.inf:
         raise ValueError(f"a factor must be at least 1 and finite, not {factor}")
@@ -114,9 +118,17 @@ def _between(points: Sequence[tuple[float, float]], where: float) -> float:
     if where <= points[0][0]:
         return points[0][1]
     for (low, before), (high, after) in pairwise(points):
-        if where <= high:
-            return before + (after - before) * (where - low) / (high - low)
+        if where == high:
+            return after
+        if where < high:
+            part = (where - low) / (high - low)
+            return 1 - NORMAL.cdf(_deviate(before) + part * (_deviate(after) - _deviate(before)))
     return points[-1][1]
+
+
+def _deviate(share: float) -> float:
+    """The normal quantile that `share` lies above; none and all are as good as one in a million."""
+    return NORMAL.inv_cdf(min(1 - RAREST, max(RAREST, 1 - share)))
 
 
 def quantile_ms(slower: Mapping[float, float], share: float) -> float | None:
@@ -124,12 +136,9 @@ def quantile_ms(slower: Mapping[float, float], share: float) -> float | None:
 
     None when that is beyond the last bound, or nothing was timed.
     """
-    bounds = sorted(slower)
-    before = (bounds[0] / OCTAVE, 1.0) if bounds else (0.0, 1.0)
-    for bound in bounds:
-        if slower[bound] <= share:
-            fall = before[1] - slower[bound]
-            part = (before[1] - share) / fall if fall else 1.0
-            return math.exp(math.log(before[0]) + part * (math.log(bound) - math.log(before[0])))
-        before = (bound, slower[bound])
+    for (low, before), (high, after) in pairwise(_points(slower)):
+        if after <= share:
+            fall = _deviate(after) - _deviate(before)
+            part = (_deviate(share) - _deviate(before)) / fall if fall else 1.0
+            return math.exp(low + min(1.0, max(0.0, part)) * (high - low))
     return None

@@ -45,8 +45,14 @@ def read_windows(path: Path) -> FromFile:
     try:
         return _of_record(Record.unpack(data)) if data.startswith(GZIP) else _of_document(json.loads(data))
     except (InputError, ValidationError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise InputError(f"{path}: {said}") from error
+        raise InputError(f"{path}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    wrong = error.errors()[0]
+    return f"policy.{'.'.join(str(part) for part in wrong['loc'])}: {wrong['msg']}"
 
 
 def _of_record(record: Record) -> FromFile:

@@ -52,6 +52,24 @@ def test_stable_has_its_share_in_the_bake_and_the_canary_everything_in_the_end(
     assert [change.weight for change in done.status.weight_changes] == [50, 95, 100]
 
 
+def test_a_stable_that_an_earlier_release_added_is_taken_out_only_when_it_has_nothing(
+    released: Any, counts: Any, policy: Any, run_daemon: Callable[..., Any], wait: Callable[..., Any]
+) -> None:
+    policy(**{"warmup: 0s": "warmup: 0s, keepStable: 5%", "bake: 200ms": "bake: 2s"})
+    run_daemon()
+    released.release("v2")
+    released.reaches(ATTEMPT, Phase.SUCCEEDED)
+    released.release("v3", policy="own")
+
+    wait(lambda: released.weights().get("v3") == 95)
+    assert released.weights() == {"v1": 0, "v2": 5, "v3": 95}
+
+    released.reaches("payment-v3-v3a-1", Phase.SUCCEEDED)
+    assert released.weights() == {"v1": 0, "v3": 100}
+    assert [one["name"] for one in released.rule_now()["spec"]["subsets"]] == ["v1", "v3"]
+    assert "Holding" not in [reason for reason, _ in released.events("payment-v3-v3a-1")]
+
+
 def test_a_step_is_left_early_with_the_evidence(
     released: Any, counts: Any, policy: Any, run_daemon: Callable[..., Any]
 ) -> None:

@@ -317,8 +317,8 @@ def test_a_verdict_that_flaps_all_day_pushes_nothing_else_out() -> None:
 def test_sentences_as_long_as_they_may_be_still_fit() -> None:
     recorder = Recorder(POLICY, BASELINE, tile_s=TILE, settle_s=SETTLE)
     chance = random.Random(7)
-    for number in range(400):
-        noise = "".join(chr(chance.randint(0x4E00, 0x9FFF)) for _ in range(2_000))
+    for number in range(330):
+        noise = "".join(chr(chance.randint(0x4E00, 0x9FFF)) for _ in range(1_500))
         outcome = Outcome.PASS if number % 2 else Outcome.HOLD
         recorder.verdict(float(number), number % 30, source_at(None), Verdict(outcome, Reason.HEALTHY, noise))
 

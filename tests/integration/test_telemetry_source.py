@@ -140,6 +140,18 @@ def test_a_long_range_is_asked_for_in_pieces_and_reads_the_same(url: str) -> Non
     assert batch.tiles[PAY][-3:] == recent.tiles[PAY]
 
 
+@pytest.mark.parametrize("tile_s", [1.013, 0.999, 1.1])
+def test_a_tile_of_any_milliseconds_ends_where_it_was_asked_to(url: str, tile_s: float) -> None:
+    source = PrometheusSource(SourceSettings(url, reporter="source"))
+    tile_ms = round(tile_s * 1000)
+    last = int(time.time() * 1000) // tile_ms
+    first_end, last_end = (last - 60) * tile_ms / 1000, last * tile_ms / 1000
+
+    tiles = source.tiles([PAY], [500.0], first_end=first_end, last_end=last_end, tile_s=tile_s).tiles[PAY]
+
+    assert [tile.end for tile in tiles] == [(last - 60 + index) * tile_ms / 1000 for index in range(61)]
+
+
 def test_a_pods_own_proxy_is_believed_about_its_own_namespace_only(url: str) -> None:
     source = PrometheusSource(SourceSettings(url, reporter="destination"))
 

@@ -94,7 +94,6 @@ class Evidence:
         """
         problem = ""
         until = self._clock() + ALONE_S
-        self._surroundings.next_tick()
         self._feeder.is_behind = False
         by_tile: dict[float, list[Case]] = defaultdict(list)
         for case in cases:

@@ -21,14 +21,11 @@ from canary.analysis.noise import noise_of
 from canary.daemon.metrics import Metrics
 from canary.daemon.pauses import Pause
 from canary.daemon.tracks import Case
-from canary.errors import TelemetryError, TelemetryUnavailable
+from canary.errors import TelemetryError
 from canary.model.placeholders import fill
 from canary.model.verdict import ArmCounts, Ejections, Window
 from canary.telemetry.queries import ServiceName, SubsetName
 from canary.telemetry.source import PrometheusSource
-
-UNANSWERED_AT_MOST = 2
-"""Unanswered questions in one tick; with one more the breaker would take the source for gone (telemetry/breaker.py)."""
 
 NOW_S = 0.1
 """Ejections are gauges: as of now is as of the last tenth of a second."""
@@ -83,12 +80,7 @@ class Surroundings:
         self._metrics = metrics
         self._clock = clock
         self._failing: dict[tuple[str, str, str], Pause] = {}
-        self._unanswered = 0
         self.exported = Exported()
-
-    def next_tick(self) -> None:
-        """Questions that were left out for the sake of the breaker may be asked again."""
-        self._unanswered = 0
 
     def forget(self, uid: str) -> None:
         """A rollout has ended."""
@@ -153,13 +145,9 @@ class Surroundings:
         failing = self._failing.get(key)
         if not subjects or (failing and not failing.is_over(now)):
             return {}
-        is_shared = about == ("", "")  # a policy's own metrics have a breaker of their own
-        if is_shared and self._unanswered >= UNANSWERED_AT_MOST:
-            return {}
         try:
             answer = ask()
         except (TelemetryError, ValueError) as error:  # a name that cannot stand in a query is a ValueError
-            self._unanswered += is_shared and isinstance(error, TelemetryUnavailable)
             if failing is None:
                 failing = self._failing[key] = Pause()
                 log.warning("judged without", what=what, metric=about[1], problem=str(error))

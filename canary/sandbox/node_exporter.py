@@ -1,7 +1,7 @@
 """The sandbox's node exporter: the real program, about this machine or about one whose CPU time is written down.
 
-A sandbox has no hypervisor that steals, so a file of ours may stand in for the kernel's /proc/stat; the program that reads
-and exports it is always the real one.
+A sandbox has no hypervisor that steals, so a file of ours may stand in for the kernel's /proc/stat; the program that
+reads and exports it is always the real one.
 """
 
 from __future__ import annotations

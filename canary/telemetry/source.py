@@ -56,23 +56,29 @@ class PrometheusSource:
         """`clock` is monotonic seconds (the breaker's), `wall` Unix seconds (the preflight's moment)."""
         self._settings = settings
         self._wall = wall
+        # Three breakers: what only helps, or is somebody's own query, may be too slow or wrong, and must not shut
+        # everybody off from the counts.
         self._client = PrometheusClient(settings, clock)
-        # Somebody's own query may be wrong, or too slow: it must not open the breaker for everybody's counts.
+        self._helping = PrometheusClient(settings, clock)
         self._for_metrics = PrometheusClient(settings, clock, refused=TelemetryAnswer)
         self._facts: SourceFacts | None = None
 
     @property
     def queries_sent(self) -> int:
         """HTTP queries attempted so far."""
-        return self._client.queries_sent + self._for_metrics.queries_sent
+        return sum(client.queries_sent for client in self._clients)
+
+    @property
+    def _clients(self) -> tuple[PrometheusClient, ...]:
+        return self._client, self._helping, self._for_metrics
 
     @property
     def breaker_state(self) -> BreakerState:
         return self._client.breaker.state
 
     def close(self) -> None:
-        self._client.close()
-        self._for_metrics.close()
+        for client in self._clients:
+            client.close()
 
     def facts(self, *, refresh: bool = False) -> SourceFacts:
         """What the preflight found; kept once the request counter exists, and asked for again with `refresh`."""
@@ -157,7 +163,8 @@ class PrometheusSource:
             return {}
         own_only = reporter == "destination"
         believed = {subset.namespace for subset in subsets} if own_only else self._settings.trusted_namespaces
-        rows = self._over(ejections_query(subsets, believed), grid)
+        query = ejections_query(subsets, believed, own_namespace_only=own_only)
+        rows = self._over(query, grid, self._helping)
         return read_ejections(rows, subsets, grid, own_namespace_only=own_only)
 
     def steal(
@@ -165,16 +172,16 @@ class PrometheusSource:
     ) -> Mapping[str, Mapping[float, float]]:
         """Share (0-1) of CPU time stolen from each node in each tile, by tile end.
 
-        In a tile without a scrape of its exporter: between its last two scrapes, at most 150 s back. A node without an
+        In a tile without two scrapes of its exporter: between its last two, at most 150 s back. A node without an
         exporter is absent. Two queries, one when no node has an exporter.
         """
         grid = Grid.spanning(first_end, last_end, tile_s)
         if not nodes:
             return {}
-        exporters = read_exporters(self._client.at(exporters_query(nodes, last_end - first_end), last_end), nodes)
+        exporters = read_exporters(self._helping.at(exporters_query(nodes, last_end - first_end), last_end), nodes)
         if not exporters.nodes:
             return {}
-        return read_steal(self._over(steal_query(exporters, tile_s), grid), exporters, grid)
+        return read_steal(self._over(steal_query(exporters, tile_s), grid, self._helping), exporters, grid)
 
     def control_plane(self, *, first_end: float, last_end: float, tile_s: float) -> Mapping[float, str]:
         """What is wrong with the control plane, in words, by tile end; only ends at which something is.
@@ -183,15 +190,14 @@ class PrometheusSource:
         scraped.
         """
         grid = Grid.spanning(first_end, last_end, tile_s)
-        return read_control_plane(
-            self._over(control_plane_query(self._settings.control_plane_namespace, tile_s), grid), grid
-        )
+        query = control_plane_query(self._settings.control_plane_namespace, tile_s)
+        return read_control_plane(self._over(query, grid, self._helping), grid)
 
     def metric(self, query: str, *, first_end: float, last_end: float, tile_s: float) -> Mapping[float, float]:
         """The value of any PromQL (a scalar, or a vector of one series) at each tile's end; infinite ones, too.
 
         Ends without a value, or with NaN, are absent. TelemetryAnswer also when Prometheus refuses the query, or when
-        it answers several series at one end. Failures here never count against the other methods' breaker.
+        it answers several series at one end.
         """
         grid = Grid.spanning(first_end, last_end, tile_s)
         return read_metric(self._over(query, grid, self._for_metrics), grid)

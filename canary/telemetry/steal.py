@@ -19,7 +19,7 @@ from canary.telemetry.tiles import Grid
 
 CPU, NODE_INFO = "node_cpu_seconds_total", "node_uname_info"
 TWO_SCRAPES_S = 150.0
-"""How far back the last two scrapes of an exporter may lie: scrape intervals over a minute are not read."""
+"""How far back the last two scrapes of an exporter may lie: scrape intervals over 75 s are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,22 @@ def read_exporters(rows: Iterable[Any], nodes: Collection[str]) -> Exporters:
 def steal_query(exporters: Exporters, window_s: float) -> str:
     """The share (0-1) of all CPU time that was stolen in the `window_s` seconds before each evaluation, by target.
 
-    From the difference of the counters over the window where it holds a scrape; else from the last two scrapes, so
-    that nodes scraped more slowly than the window still have a value at every tile, from one scrape interval. A node
-    whose counters fell (a reboot) is read from its last two scrapes, too.
+    Between the first and the last scrape of the window where it holds several; else between the last two scrapes, so
+    that nodes that are scraped more slowly than the window have a value at every tile, too, and all of them from one
+    scrape interval. `rate` and `irate` extrapolate, but all counters of a target alike, so the quotient is that of the
+    counters' own differences; a counter that fell (a reboot) counts from 0.
     """
     targets = exporters.nodes.keys()
     matchers = f"job=~{one_of(job for job, _ in targets)}, instance=~{one_of(instance for _, instance in targets)}"
     every, stolen = f"{CPU}{{{matchers}}}", f'{CPU}{{mode="steal", {matchers}}}'
-    recent = milliseconds(max(TWO_SCRAPES_S, window_s))
-    return f"""\
-  ({_share(*(f"{last(series)} - {last(series, window_s)}" for series in (stolen, every)))}
-    unless on (job, instance) ({last(every)} < {last(every, window_s)}))
-or
-  {_share(*(f"irate({series}[{recent}])" for series in (stolen, every)))}"""
+
+    def share(growth: str, range_s: float) -> str:
+        part, whole = (
+            f"sum by (job, instance) ({growth}({series}[{milliseconds(range_s)}]))" for series in (stolen, every)
+        )
+        return f"({part} / {whole} >= 0)"  # 0/0, no time to share, is not >= 0
+
+    return f"{share('rate', window_s)}\nor\n{share('irate', max(TWO_SCRAPES_S, window_s))}"
 
 
 def read_steal(rows: Iterable[Any], exporters: Exporters, grid: Grid) -> Mapping[str, Mapping[float, float]]:
@@ -80,8 +83,3 @@ def read_steal(rows: Iterable[Any], exporters: Exporters, grid: Grid) -> Mapping
                     raise TelemetryAnswer(f"Prometheus answered that {share:g} of the CPU time of {node} was stolen")
                 found[node][end] = min(share, 1.0, found[node].get(end, math.inf))
     return found
-
-
-def _share(part: str, whole: str) -> str:
-    """Their quotient per target; without any time to share (0/0, which is not >= 0) there is none."""
-    return f"(sum by (job, instance) ({part}) / sum by (job, instance) ({whole}) >= 0)"

@@ -25,7 +25,6 @@ WITHOUT_HOST = frozenset({"UH", "NC", "UO"})
 _NO_CLUSTER = quoted("(.*,)?NC(,.*)?")
 _NO_CLUSTER_OR_ROUTE = quoted("(.*,)?(NC|NR)(,.*)?")
 """A request without a route (NR) is nobody's, whatever host it names: an outsider may name any."""
-_NOT_A_SERVICE = quoted("BlackHoleCluster|(Inbound)?PassthroughCluster.*")
 
 
 def unattributed_query(
@@ -42,7 +41,7 @@ def unattributed_query(
         matchers.append(f"{TARGET_NAMESPACE}=~{one_of(trusted_namespaces)}")
     names = one_of(service.name for service in services)
     by_name = [f"destination_service_name=~{names}", f"{FLAGS}!~{_NO_CLUSTER_OR_ROUTE}"]
-    by_host = [f"destination_service_name!~{_NOT_A_SERVICE}", f"{FLAGS}=~{_NO_CLUSTER}"]
+    by_host = [f"{FLAGS}=~{_NO_CLUSTER}"]
     with_cluster, without_cluster = (f"{REQUESTS}{{{', '.join((*matchers, *which))}}}" for which in (by_name, by_host))
     return f"""\
 sum by ({SERVICE}, {CALLER_NAMESPACE}, {FLAGS}) (

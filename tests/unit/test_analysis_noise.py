@@ -14,7 +14,7 @@ shares = st.lists(st.floats(0, 1), max_size=5)
         ([0.05], [0.0], True),
         ([0.049], [0.0], False),  # too little to be felt
         ([0.10], [0.05], True),
-        ([0.10], [0.06], False),  # less than 5 points more
+        ([0.07], [0.03], False),  # less than 5 points more
         ([0.30], [0.20], False),  # less than twice as much: both are slowed
         ([0.40], [0.20], True),
         ([0.4, 0.0, 0.0, 0.0], [0.01], True),  # one of four nodes, 10 % of the canary's CPU time

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from canary.errors import TelemetryAnswer, TelemetryUnavailable
-from canary.telemetry import BreakerState, PrometheusSource, SourceSettings, Workload
+from canary.telemetry import BreakerState, PrometheusSource, SourceSettings, SubsetName, Workload
 from canary.telemetry.client import PrometheusClient
 
 PAY = Workload("shop", "pay-v1")
@@ -187,7 +187,7 @@ def test_queries_go_into_the_body_with_times_exact_to_the_millisecond(
 
     path, body, headers = server.asked[0]
     assert path == "/api/v1/query_range"
-    expected = {"start": "1700000000.250", "end": "1700000009.750", "step": "0.500", "timeout": "500ms"}
+    expected = {"start": "1700000000.250", "end": "1700000009.750", "step": "500ms", "timeout": "500ms"}
     assert body == {"query": query, **expected}
     assert "authorization" not in headers
 
@@ -283,6 +283,57 @@ def test_an_outage_is_answered_at_once_until_a_probe_gets_through(server: FaultS
     now += 1.5
     assert source.recent([PAY], now=1.0, interval_s=1) == {}
     assert source.breaker_state is BreakerState.CLOSED
+
+
+RANGE = {"first_end": 1.0, "last_end": 2.0, "tile_s": 1.0}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_metric_that_prometheus_refuses_is_its_authors_fault_and_no_outage(server: FaultServer, status: int) -> None:
+    source = PrometheusSource(SourceSettings(server.url, reporter="source"))
+    server.status, server.body = status, b'{"status":"error","errorType":"bad_data","error":"parse error"}'
+
+    for _ in range(5):
+        with pytest.raises(TelemetryAnswer, match=f"HTTP {status} parse error"):
+            source.metric("sum(", **RANGE)
+    assert len(server.asked) == 5
+    with pytest.raises(TelemetryUnavailable, match=f"HTTP {status} parse error"):
+        source.tiles([PAY], [], **RANGE)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda source: source.metric("slow", **RANGE),
+        lambda source: source.control_plane(**RANGE),
+        lambda source: source.steal(["node-a"], **RANGE),
+        lambda source: source.ejections([SubsetName("shop", "pay", "v2")], **RANGE),
+    ],
+)
+def test_what_only_helps_never_shuts_off_the_counts(
+    server: FaultServer, question: Callable[[PrometheusSource], Any]
+) -> None:
+    source = PrometheusSource(SourceSettings(server.url, reporter="source"))
+    server.status = 503
+    for _ in range(5):
+        with pytest.raises(TelemetryUnavailable, match="HTTP 503"):
+            question(source)
+    assert len(server.asked) == 3
+    assert source.breaker_state is BreakerState.CLOSED
+
+    server.status, server.body = 200, success("matrix", [])
+    assert source.tiles([PAY], [], **RANGE).tiles == {}
+
+
+def test_nothing_is_asked_for_no_nodes_subsets_or_services(server: FaultServer) -> None:
+    source = PrometheusSource(SourceSettings(server.url, reporter="source"))
+
+    assert source.steal([], **RANGE) == source.ejections([], **RANGE) == source.unattributed([], **RANGE) == {}
+    with pytest.raises(ValueError, match="tile"):
+        source.steal([], first_end=1.5, last_end=2.0, tile_s=1.0)
+    assert server.asked == []
+    assert source.steal(["node-a"], **RANGE) == {}  # nobody claims to be it: its CPU time is not asked for
+    assert len(server.asked) == 1
 
 
 def test_nothing_is_asked_for_no_workloads(server: FaultServer) -> None:

@@ -23,7 +23,10 @@ class Script:
         self.jobs: list[Any] = [{"metric": {"job": "envoy", "instance": "a:1"}, "value": [0, "1"]}]
         self.up: list[Any] = [{"metric": {"job": "envoy"}, "values": [[0, "1"], [15, "0"], [30.02, "1"], [45, "1"]]}]
 
+        self.asked: list[str] = []
+
     def __call__(self, query: str) -> list[Any]:
+        self.asked.append(query)
         answers = {
             "count by (reporter": self.kinds,
             'le="+Inf"': self.latency,
@@ -132,6 +135,8 @@ def test_a_mesh_without_istiods_metrics_is_sound() -> None:
     facts = inspect(script, SETTINGS)
 
     assert (facts.has_control_plane, facts.problems) == (False, ())
+    (asked,) = (query for query in script.asked if "pilot_" in query)
+    assert asked.count('{namespace="istio-system"}') == 2
 
 
 def test_the_slowest_job_sets_the_scrape_interval_and_the_longest_scrape_the_settle_time() -> None:

@@ -13,7 +13,7 @@ class Exporter:
     def __init__(self, recording: Any, number: int, *, every: float = 5.0, phase: float = 0.0) -> None:
         self._recording = recording
         self.labels = f'job="node",instance="10.1.0.{number}:9100"'
-        self._scrapes = [phase + every * step for step in range(-60, 60) if -400 <= phase + every * step <= 120]
+        self._scrapes = [phase + every * step for step in range(-160, 60) if -400 <= phase + every * step <= 120]
 
     def named(self, nodename: str, **labels: str) -> "Exporter":
         extra = "".join(f',{name}="{value}"' for name, value in labels.items())
@@ -53,14 +53,14 @@ def steal_of(recording: Any, source: Any, *nodes: str, tile_s: float = 10.0) -> 
 
 
 def test_steal_is_the_share_of_each_tiles_cpu_time(recording: Any, replay: Callable[..., Any]) -> None:
-    Exporter(recording, 1).named("node-a").stealing(lambda at: 0.23 if 30 < at <= 45 else 0.01)
+    Exporter(recording, 1, every=2.5, phase=1.0).named("node-a").stealing(lambda at: 0.23 if 31 < at <= 46 else 0.01)
     Exporter(recording, 2).named("kernel-name", node="node-b").stealing(0.0)
     Exporter(recording, 3).named("node-c").stealing(0.9)
 
     found = steal_of(recording, replay(), "node-a", "node-b", "node-without")
 
     assert found == {
-        "node-a": {30.0: 0.01, 40.0: 0.23, 50.0: 0.12, 60.0: 0.01},
+        "node-a": {30.0: 0.01, 40.0: 0.23, 50.0: round((2 * 0.23 + 0.01) / 3, 6), 60.0: 0.01},
         "node-b": {30.0: 0.0, 40.0: 0.0, 50.0: 0.0, 60.0: 0.0},
     }
 

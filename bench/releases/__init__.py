@@ -2,7 +2,7 @@
 
     cases.py     four releases, what each must not cost, and what the same cost with others
     policy.yaml  the policy of all of them
-    stage.py     one case in a sandbox of its own, run by run
+    stage.py     one release in a sandbox of its own; one.py runs it as a process
     instants.py  where the seconds between the first bad response and the end of the traffic went
     report.py    medians and worst beside the targets, and one JSON file
 

@@ -1,4 +1,4 @@
-"""`make bench-releases`: every case several times, the cases side by side, each in a sandbox of its own.
+"""`make bench-releases`: every case several times, side by side, each release in a sandbox of its own.
 
 Exit code 1 when an outcome is not as expected or a median is over its limit.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -38,56 +39,61 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="of each case")
     parser.add_argument("--case", action="append", choices=names, help="only these; default: all")
     parser.add_argument("--side-by-side", type=int, default=4, help="so many sandboxes at a time")
-    parser.add_argument("--before", type=float, default=120.0, help="seconds that stable has run before each release")
+    parser.add_argument("--before", type=float, default=120.0, help="seconds that stable has run before the release")
     parser.add_argument("--seed", type=int, default=1, help="of the pauses between runs")
     parser.add_argument("--out", type=Path, help="for the result as JSON; default: nowhere")
     return parser.parse_args(argv)
 
 
-class _Running:
-    """One case's process, and the runs it has told of so far."""
+class _Release:
+    """One release's process, and its figures once it has ended."""
 
-    def __init__(self, case: Case, folder: Path, options: argparse.Namespace) -> None:
-        self.case, self.runs = case, list[Run]()
-        self._lines = folder / f"{case.name}.jsonl"
-        self._asked = options.runs
-        asked = {"case": case.name, "dir": folder / case.name, "out": self._lines}
-        asked |= {"runs": options.runs, "before": options.before, "seed": options.seed}
+    def __init__(self, case: Case, number: int, folder: Path, options: argparse.Namespace) -> None:
+        self.case, self.name = case, f"{case.name}-{number}"
+        self._out = folder / f"{self.name}.json"
+        # Anywhere within a scrape interval, and within a tile: neither may favour a release.
+        pause_s = random.Random(f"{options.seed} {self.name}").uniform(0.0, SCRAPE_S)
+        asked = {"case": case.name, "dir": folder / self.name, "out": self._out}
+        asked |= {"before": options.before, "pause": round(pause_s, 3)}
         argv = [sys.executable, "-m", "bench.releases.one"]
         argv += [str(word) for name, value in asked.items() for word in (f"--{name}", value)]
-        self.child = Child(f"bench {case.name}", argv, log=folder / f"{case.name}.log")
+        self.child = Child(f"bench {self.name}", argv, log=folder / f"{self.name}.log")
 
-    def look(self) -> bool:
-        """Tell of new runs; whether it goes on. Raises SandboxError when it ended before its last run."""
-        goes_on = self.child.is_running
-        lines = self._lines.read_text().splitlines() if self._lines.exists() else []
-        for line in lines[len(self.runs) :]:
-            run = Run(**json.loads(line))
-            self.runs.append(run)
-            off = "" if run.seconds_to_off is None else f", off after {run.seconds_to_off:.1f} s"
-            told = f"{self.case.name} {len(self.runs)}/{self._asked}: {run.outcome} in {run.seconds:.0f} s{off}"
-            print(f"{told}, {run.errors} errors, {run.exposed} exposed", file=sys.stderr, flush=True)
-        if not goes_on and len(self.runs) < self._asked:
-            raise SandboxError(f"{self.child.name} ended early (exit code {self.child.exit_code}): " + self._why())
-        return goes_on
-
-    def _why(self) -> str:
-        return self.child.log_tail() or "it said nothing"
+    def result(self) -> Run | None:
+        """None while it goes on. Raises SandboxError when it ended without figures."""
+        if self.child.is_running:
+            return None
+        if not self._out.exists():
+            why = self.child.log_tail() or "it said nothing"
+            raise SandboxError(f"{self.child.name} ended early (exit code {self.child.exit_code}): {why}")
+        return Run(**json.loads(self._out.read_text()))
 
 
 def _run(options: argparse.Namespace, folder: Path) -> dict[Case, list[Run]]:
-    """All cases. Raises SandboxError when one cannot go on; then none runs any more."""
-    waiting = [_Running(case, folder, options) for case in CASES if options.case is None or case.name in options.case]
-    every, running = list(waiting), list[_Running]()
+    """All releases, the longest first. Raises SandboxError when one cannot go on; then none runs any more."""
+    runs: dict[Case, list[Run]] = {case: [] for case in CASES if options.case is None or case.name in options.case}
+    numbers = range(1, options.runs + 1)
+    waiting = [_Release(case, number, folder, options) for case in reversed(runs) for number in numbers]
+    running: list[_Release] = []
     with ExitStack() as stack:
         while waiting or running:
             while waiting and len(running) < options.side_by_side:
                 running.append(waiting.pop(0))
                 running[-1].child.start()
                 stack.callback(running[-1].child.stop, _ENDING_S)
-            running = [one for one in running if one.look()]
+            for one in list(running):
+                if (run := one.result()) is not None:
+                    running.remove(one)
+                    runs[one.case].append(run)
+                    _tell(one.name, run)
             time.sleep(_POLL_S)
-    return {one.case: one.runs for one in every}
+    return runs
+
+
+def _tell(name: str, run: Run) -> None:
+    off = "" if run.seconds_to_off is None else f", off after {run.seconds_to_off:.1f} s"
+    told = f"{name}: {run.outcome} in {run.seconds:.0f} s{off}, {run.errors} errors, {run.exposed} exposed"
+    print(told, file=sys.stderr, flush=True)
 
 
 def _about(options: argparse.Namespace, seconds: float) -> dict[str, Any]:

@@ -1,22 +1,18 @@
-"""One case in a sandbox of its own: a fresh version for each run, over a stable one that has run for a while.
+"""One release in a sandbox of its own, over a stable version that has run for a while.
 
-A run does what a person with kubectl does, and its figures come from the callers' record.
+It does what a person with kubectl does, and its figures come from the callers' record.
 """
 
 from __future__ import annotations
 
-import random
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.releases.cases import RATE, SCRAPE_S, SLOW_S, Case
 from bench.releases.instants import instants, scrape_times
-from canary.cluster.kinds import CANARYROLLOUT
 from canary.model.annotations import POLICY as POLICY_ANNOTATION
 from canary.model.phase import Phase
 from canary.model.rollout import Rollout
@@ -24,10 +20,11 @@ from canary.sandbox import example
 from canary.sandbox.cluster import Sandbox, Settings
 from canary.sandbox.demo.figures import figures
 from canary.sandbox.demo.view import sentence
-from canary.sandbox.load import FollowedTally, Request, Tally
+from canary.sandbox.load import Request, Tally
 from canary.shipped import shipped
 
 POLICY = Path(__file__).with_name("policy.yaml")
+VERSION = "v2"
 SETTLE_S = 2.0
 """The controller's own default for scrapes that take less than a second."""
 
@@ -62,72 +59,55 @@ class Run:
     sentence: str
 
 
-class Stage:
-    """A started sandbox for the runs of one case; `stable` has carried its traffic since `stable_since`."""
+def run(case: Case, directory: Path, before_s: float, pause_s: float) -> Run:
+    """Start a sandbox in `directory`, let stable run for `before_s` and then `pause_s` seconds, and release.
 
-    def __init__(self, case: Case, sandbox: Sandbox, before_s: float, seed: int) -> None:
-        assert sandbox.callers.record is not None, "without a record there are no figures"
-        self._case, self._sandbox, self._before_s = case, sandbox, before_s
-        self._random = random.Random(f"{seed} {case.name}")
-        self._load: FollowedTally = Tally.follow(sandbox.callers.record)
-        self._stable, self._stable_since = example.STABLE, time.monotonic()
+    A sandbox for each run: Prometheus scrapes at moments that stay the same for as long as it lives, and the controller
+    looks at others, so that one lucky sandbox would make all of its runs lucky. Raises SandboxError when a part does
+    not start, or the release has no end within RELEASE_S.
+    """
+    policies = directory / "policies"
+    policies.mkdir(parents=True)
+    shutil.copyfile(POLICY, policies / "bench.yaml")
+    shutil.copy(shipped("policies") / "demo.yaml", policies)  # by which the sandbox's first version opts in
+    settings = Settings(rate=RATE, scrape_interval_s=SCRAPE_S, policies=policies, record=True)
+    with Sandbox(directory / "sandbox", settings).start() as sandbox:
+        target = example.deployment_name(VERSION)
+        sandbox.apply(example.deployment(VERSION, case.behaviour))
+        time.sleep(before_s + pause_s)
+        sandbox.wait_available(target)
+        assert sandbox.callers.record is not None  # as the settings say
+        load = Tally.follow(sandbox.callers.record)
+        load.refresh()
 
-    def run(self, number: int) -> Run:
-        """Release the next version and wait for its end. Raises SandboxError when there is none within RELEASE_S."""
-        version = f"v{number + 1}"
-        target = example.deployment_name(version)
-        self._sandbox.apply(example.deployment(version, self._case.behaviour))
-        self._sandbox.wait_available(target)
-        # The controller begins a release at a tick of its own clock, and Prometheus scrapes by another: started anew at
-        # any moment of a scrape interval, no run is like the one before by the luck of the first.
-        self._sandbox.controller.stop()
-        wait_s = self._before_s - (time.monotonic() - self._stable_since)
-        time.sleep(max(wait_s, 0.0) + self._random.uniform(0.0, 2 * SCRAPE_S))
-        self._sandbox.controller.start()
-        time.sleep(2 * SCRAPE_S)
-
-        self._load.refresh()
         began = time.monotonic()
-        self._sandbox.annotate(target, {POLICY_ANNOTATION: "bench"})
-        rollout = self._sandbox.wait_rollout(target, _is_over, RELEASE_S)
+        sandbox.annotate(target, {POLICY_ANNOTATION: "bench"})
+        rollout = sandbox.wait_rollout(target, _is_over, RELEASE_S)
         seconds = time.monotonic() - began
         time.sleep(_LAST_ANSWERS_S)
-        run = self._figures(version, rollout, seconds)
-        self._put_away(version, rollout)
-        return run
+        return _figures(rollout, load.refresh(), scrape_times(sandbox.prometheus.url), seconds)
 
-    def _figures(self, version: str, rollout: Rollout, seconds: float) -> Run:
-        requests = self._load.refresh()
-        counted = figures(requests, version, SLOW_S)
-        exposed = [r for r in requests if not r.is_probe and (r.version == version or (not r.version and r.is_bad))]
-        stable = [r for r in requests if r.version == self._stable]
-        at = instants(rollout, exposed, _is_bad, scrape_times(self._sandbox.prometheus.url), SETTLE_S)
-        status = rollout.status
-        return Run(
-            rollout=rollout.name,
-            outcome=status.phase.value,
-            seconds=round(seconds, 1),
-            seconds_to_off=None if status.phase is Phase.SUCCEEDED else counted.seconds_to_off,
-            errors=counted.errors,
-            exposed=counted.exposed,
-            requests=counted.requests,
-            lost=counted.lost,
-            weights=[change.weight for change in status.weight_changes if change.weight and change.reached],
-            tile_s=status.tile.total_seconds() if status.tile else None,
-            stable_slow_share=sum(r.latency > SLOW_S for r in stable) / len(stable) if stable else 0.0,
-            from_first_bad=at.document() if at else None,
-            sentence=sentence(status),
-        )
 
-    def _put_away(self, version: str, rollout: Rollout) -> None:
-        if rollout.status.phase is Phase.SUCCEEDED:
-            self._stable, self._stable_since = version, time.monotonic()
-            return
-        if not rollout.status.phase.is_terminal:
-            wish = {"spec": {"abort": {"reason": "the run is over", "actor": "bench"}}}
-            self._sandbox.gateway.patch(CANARYROLLOUT, rollout.namespace, rollout.name, wish, patch_type="merge")
-            self._sandbox.wait_rollout(rollout.spec.target, lambda one: one.status.phase.is_terminal, RELEASE_S)
-        self._sandbox.delete_deployment(rollout.spec.target)
+def _figures(rollout: Rollout, requests: list[Request], scrapes: list[float], seconds: float) -> Run:
+    counted, status = figures(requests, VERSION, SLOW_S), rollout.status
+    exposed = [r for r in requests if not r.is_probe and (r.version == VERSION or (not r.version and r.is_bad))]
+    stable = [r for r in requests if r.version == example.STABLE]
+    at = instants(rollout, exposed, _is_bad, scrapes, SETTLE_S)
+    return Run(
+        rollout=rollout.name,
+        outcome=status.phase.value,
+        seconds=round(seconds, 1),
+        seconds_to_off=None if status.phase is Phase.SUCCEEDED else counted.seconds_to_off,
+        errors=counted.errors,
+        exposed=counted.exposed,
+        requests=counted.requests,
+        lost=counted.lost,
+        weights=[change.weight for change in status.weight_changes if change.weight and change.reached],
+        tile_s=status.tile.total_seconds() if status.tile else None,
+        stable_slow_share=sum(r.latency > SLOW_S for r in stable) / len(stable) if stable else 0.0,
+        from_first_bad=at.document() if at else None,
+        sentence=sentence(status),
+    )
 
 
 def _is_over(rollout: Rollout) -> bool:
@@ -136,15 +116,3 @@ def _is_over(rollout: Rollout) -> bool:
 
 def _is_bad(request: Request) -> bool:
     return request.is_bad or request.latency > SLOW_S
-
-
-@contextmanager
-def stage(case: Case, directory: Path, before_s: float, seed: int) -> Iterator[Stage]:
-    """A stage in a folder of its own, whose sandbox ends with the block."""
-    policies = directory / "policies"
-    policies.mkdir(parents=True)
-    shutil.copyfile(POLICY, policies / "bench.yaml")
-    shutil.copy(shipped("policies") / "demo.yaml", policies)  # by which the sandbox's first version opts in
-    settings = Settings(rate=RATE, scrape_interval_s=SCRAPE_S, policies=policies, record=True)
-    with Sandbox(directory / "sandbox", settings).start() as sandbox:
-        yield Stage(case, sandbox, before_s, seed)

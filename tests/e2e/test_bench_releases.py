@@ -40,4 +40,4 @@ def test_one_release_that_fails_every_request_is_measured_and_reported(tmp_path:
     assert phases["scraped"]["requests"] <= phases["off"]["requests"] == run["exposed"]
     assert "near-total failure" in run["sentence"]
     assert "Flagger" in done.stdout
-    assert f"failing 1/1: RolledBack in {run['seconds']:.0f} s" in done.stderr
+    assert f"failing-1: RolledBack in {run['seconds']:.0f} s" in done.stderr

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from canary.analysis.judge import Judge
-from canary.analysis.walk import Ending, Timing, Walk, Walked, aborted
-from canary.model.policy import OnInconclusive, Policy
+from canary.analysis.walk import Ending, Timing, Walk, Walked, aborted, goes_on
+from canary.model.policy import Policy
 from canary.model.verdict import ArmCounts, Outcome, Verdict, Window
 
 
@@ -121,8 +121,7 @@ def walked(
     warm_from = began + policy.analysis.warmup.total_seconds()
     for step in range(1, policy.strategy.last_step + (2 if policy.strategy.bake else 1)):
         end = walk.step(step, began, warm_from)
-        goes_on = policy.analysis.on_inconclusive is OnInconclusive.PROMOTE and end.ending is Ending.UNDECIDED
-        if end.ending is not Ending.LEFT and not goes_on:
+        if not goes_on(policy, end):
             return listener.result(end if end.ending is Ending.UNDECIDED else None)
         began = end.left
     return listener.result()

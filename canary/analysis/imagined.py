@@ -15,7 +15,7 @@ from canary.analysis.branches import Branch
 from canary.analysis.draws import binomial, poisson
 from canary.analysis.judge import Judge
 from canary.analysis.traffic import Behaviour, Traffic
-from canary.analysis.walk import Ending, Supply, Timing, Walk, Walked
+from canary.analysis.walk import Ending, Supply, Timing, Walk, Walked, goes_on
 from canary.model.policy import Policy
 from canary.model.verdict import ArmCounts, Baseline, Window
 
@@ -72,7 +72,7 @@ class Imagined:
         for step in range(1, self.policy.strategy.last_step + 1):
             found = walk.step(step, began, self._warm_from())
             walked.append(self._or_aborted(rng, found, walk.judge, behaviour))
-            if walked[-1].ending is not Ending.LEFT:
+            if not goes_on(self.policy, walked[-1]):
                 break
             began = walked[-1].left
         return walked

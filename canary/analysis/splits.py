@@ -20,8 +20,8 @@ from canary.analysis.draws import binomial
 from canary.analysis.interval import upper_bound
 from canary.analysis.judge import Judge
 from canary.analysis.sentence import out_of, share_text
-from canary.analysis.walk import Ending, Timing, Walk, Walked
-from canary.model.policy import OnInconclusive, Policy
+from canary.analysis.walk import Ending, Timing, Walk, Walked, goes_on
+from canary.model.policy import Policy
 from canary.model.units import format_duration
 from canary.model.verdict import ArmCounts, Baseline, Outcome, Verdict, Window
 
@@ -132,8 +132,7 @@ class Past:
         warm_from = began + self.policy.analysis.warmup.total_seconds()
         for step in range(1, self.policy.strategy.last_step + 1):
             end = walk.step(step, began, warm_from)
-            goes_on = self.policy.analysis.on_inconclusive is OnInconclusive.PROMOTE
-            if end.ending is not Ending.LEFT and not (goes_on and end.ending is Ending.UNDECIDED):
+            if not goes_on(self.policy, end):
                 return end
             began = end.left
         return end

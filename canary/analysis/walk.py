@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from canary.analysis.judge import Judge
-from canary.model.policy import Policy
-from canary.model.verdict import ArmCounts, Outcome, Verdict, Window
+from canary.model.policy import OnInconclusive, Policy
+from canary.model.verdict import ArmCounts, Outcome, Reason, Verdict, Window
 
 Supply = Callable[[Window], Window | None]
 """Fills in the counts of an empty window (`start`, `end`, `step`, `weight`, `warm` are set). None: there is no more."""
@@ -79,6 +79,17 @@ class Walked:
     first_pass: float | None = None
     overdue: bool = False
     """It was undecided by hold + maxWait, and only left later because the walk went on (`patience_s`)."""
+
+
+NEVER_A_PASS = frozenset({Reason.NO_DATA, Reason.NO_TRAFFIC, Reason.NO_CANARY_TRAFFIC, Reason.WARMING_UP})
+"""Holds in which nothing was measured yet: no policy promotes on them."""
+
+
+def goes_on(policy: Policy, walked: Walked) -> bool:
+    """Whether the next step follows this one: it passed, or the policy goes on for want of a verdict."""
+    if walked.ending is Ending.UNDECIDED and policy.analysis.on_inconclusive is OnInconclusive.PROMOTE:
+        return walked.verdict is not None and walked.verdict.reason not in NEVER_A_PASS
+    return walked.ending is Ending.LEFT
 
 
 @dataclass(frozen=True, slots=True)

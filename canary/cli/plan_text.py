@@ -88,6 +88,14 @@ def _notes(plan: Plan) -> list[str]:
     """What the table alone would leave people wondering about."""
     policy, found = plan.release.policy, plan.forecast
     notes = []
+    match = policy.strategy.match
+    if policy.strategy.is_header_only:
+        notes.append("Only requests with the header reach the canary until somebody says `canary promote`; then this.")
+    elif match is not None and match.min_requests:
+        notes.append(
+            f"The header stage asks for {match.min_requests:,} requests with the header: how long these take is up to "
+            "people, and not planned."
+        )
     late = [step for step in found.steps if (step.lasts.median_s or 0) > max(1.2 * step.hold_s, step.hold_s + 5)]
     if late:
         last = policy.strategy.last_step

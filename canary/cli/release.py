@@ -145,6 +145,8 @@ def _resolved(view: MeshView, request: Request, policy: Policy, rollout: Rollout
             raise
         service = router.service_of(view, target, request.service)
         return Release(view, request.target, service, request.target, policy, None, rollout)
+    if "outlier_detection" not in policy.model_fields_set and (thresholds := router.thresholds(view, route)):
+        policy = policy.model_copy(update={"outlier_detection": thresholds.outlier_detection})
     return Release(view, request.target, route.service, route.stable.deployment, policy, route, rollout)
 
 

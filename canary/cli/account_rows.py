@@ -95,17 +95,9 @@ def facts(account: Account) -> Iterator[tuple[str, str]]:
         return
     history = life.baseline.history_s
     yield "Judged by", f"policy {record.policy.name}, in tiles of {_duration(record.tile_s)}"
-    known = f"the {_duration(history)} before the rollout" if history else "nothing: it had no history"
+    known = f"known from the {_duration(history)} before the rollout" if history else "had no past that was known"
     bursts = life.baseline.errors_phi
-    yield (
-        "Stable",
-        f"known from {known}"
-        + (
-            f"; its errors come in bursts, so evidence counts {1 / bursts:.0%} of what single ones would"
-            if bursts > 1
-            else ""
-        ),
-    )
+    yield "Stable", known + (f"; its errors come in bursts, so each weighs {1 / bursts:.0%}" if bursts > 1 else "")
     if life.base is not None:
         yield "Kept from", f"{clock(life.base.upto)} on; of the time before, sums and the judge's state"
     if len(record.lives) > 1:

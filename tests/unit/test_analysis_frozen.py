@@ -62,8 +62,8 @@ def test_a_release_that_turns_bad_at_100_percent_is_rolled_back_by_what_stable_w
     assert held.sentence.startswith("undecided: 12 of 1,000 (1.2 %) failed at 100 %, over the 0.33 % that the policy ")
     assert (failed.outcome, failed.reason) == (Outcome.FAIL, Reason.ERROR_RATE)
     assert failed.sentence == (
-        "36 of 3,000 (1.2 %) failed at 100 %, over the 0.33 % that the policy tolerates over what stable was, with "
-        "evidence over 1,000,000:1 (limit 200:1); stable 20 of 14,000 (0.14 %) while it had traffic."
+        "24 of 2,000 (1.2 %) failed at 100 %, over the 0.33 % that the policy tolerates over what stable was, with "
+        "evidence 12,000:1 (limit 200:1); stable 20 of 14,000 (0.14 %) while it had traffic."
     )
 
 

@@ -34,8 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     is_whole = set(rows) == set(PARTS) and not options.quick
     folder = options.out or (DOCS if is_whole else None)
     console = Console(width=max(150, Console().width))
+    commit = _commit()  # before the work, which takes long enough for another to appear
     cases = [case for case in (*target_rows(), *rival_cases(), *open_cases()) if case.row in rows]
-    results = _simulate(cases, rows, standard, options)
+    results = _simulate(cases, rows, standard, options, commit)
     console.print(report.table(results, [row for row in rows if row in TITLES]))
     for row in ("rivals", "open"):
         if row in rows and folder is None:
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _simulate(cases: list[Case], rows: list[str], standard: int, options: argparse.Namespace) -> Results:
+def _simulate(cases: list[Case], rows: list[str], standard: int, options: argparse.Namespace, commit: str) -> Results:
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True))
     with bar:
         task = bar.add_task("rollouts", total=None)
@@ -64,7 +65,7 @@ def _simulate(cases: list[Case], rows: list[str], standard: int, options: argpar
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     drawn = curves(options.seed, max(1, ROLLOUTS * standard // STANDARD_SEEDS)) if "curves" in rows else ()
-    return Results(_commit(), options.seed, standard, lines_of(cases, endings), drawn)
+    return Results(commit, options.seed, standard, lines_of(cases, endings), drawn)
 
 
 def _write(results: Results, folder: Path, console: Console) -> None:

@@ -55,6 +55,7 @@ SETTINGS: tuple[tuple[str, Traffic, Plan], ...] = (
     ("5 rps", Traffic(5.0), Plan()),
     ("10 rps", Traffic(10.0), Plan()),
     ("20 rps", Traffic(20.0), Plan()),
+    ("50 rps, either version's rate wanders (gamma, CV 1, every 30 s)", Traffic(disturbances=(ArmNoise(5),)), Plan()),
     ("50 rps, pods of either version go bad now and then", Traffic(disturbances=(BadPods(),)), Plan()),
     ("50 rps, users of 5 requests each", Traffic(clumps=Clumps(size=5)), Plan()),
     ("50 rps, users of 20 requests each", Traffic(clumps=Clumps(size=20)), Plan()),

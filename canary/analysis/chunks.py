@@ -16,14 +16,30 @@ from dataclasses import dataclass
 from canary.analysis.entries import Base, Seen, StepSum, step_sums
 from canary.analysis.judge import Judge
 from canary.analysis.lines import WindowLines
+from canary.analysis.state import dump, load
 from canary.model.policy import Policy
 from canary.model.verdict import Baseline
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
-    packed: bytes
+class Member:
+    """Lines as one gzip member: members put after each other are a gzip file. `raw` is their size before packing."""
+
+    data: bytes
     raw: int
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Member:
+        text = "".join(f"{text}\n" for text in texts).encode()
+        return cls(gzip.compress(text, mtime=0), len(text))
+
+    def lines(self) -> list[str]:
+        return gzip.decompress(self.data).decode().splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    member: Member
     windows: int
 
 
@@ -56,24 +72,24 @@ class Chunks:
         self.last_end = seen.window.end
         if self._open_windows >= self.WINDOWS:
             self._seal()
-        while self._is_full():
-            self.fold()
+            while self._is_full():
+                self.fold()
 
     @property
     def upto(self) -> float | None:
         """Up to when windows gave way (Unix seconds), None when all are here."""
         return self.base.upto if self.base else None
 
-    def packed(self) -> Iterator[bytes]:
+    def packed(self) -> Iterator[Member]:
         """All windows, as gzip members of lines."""
-        yield from (chunk.packed for chunk in self._sealed)
+        yield from (chunk.member for chunk in self._sealed)
         if self._open:
-            yield _packed(self._open)
+            yield Member.of(self._open)
 
     def read(self) -> Iterator[Seen]:
         """All windows again."""
         for chunk in self._sealed:
-            yield from _read(gzip.decompress(chunk.packed).decode().splitlines())
+            yield from _read(chunk.member.lines())
         yield from _read(self._open)
 
     def fold(self) -> bool:
@@ -82,9 +98,7 @@ class Chunks:
             self._seal()
         if not self._sealed:
             return False
-        oldest = list(_read(gzip.decompress(self._sealed.popleft().packed).decode().splitlines()))
-        from canary.analysis.state import dump, load
-
+        oldest = list(_read(self._sealed.popleft().member.lines()))
         judge = Judge(self._policy, self._baseline)
         steps: tuple[StepSum, ...] = ()
         folded = 0
@@ -100,20 +114,15 @@ class Chunks:
     def _is_full(self) -> bool:
         return bool(self._sealed) and (
             sum(chunk.windows for chunk in self._sealed) > self._most_windows
-            or sum(len(chunk.packed) for chunk in self._sealed) > self.MOST_PACKED
-            or sum(chunk.raw for chunk in self._sealed) > self.MOST_RAW
+            or sum(len(chunk.member.data) for chunk in self._sealed) > self.MOST_PACKED
+            or sum(chunk.member.raw for chunk in self._sealed) > self.MOST_RAW
         )
 
     def _seal(self) -> None:
         if self._open:
-            raw = sum(len(text) + 1 for text in self._open)
-            self._sealed.append(_Chunk(_packed(self._open), raw, self._open_windows))
+            self._sealed.append(_Chunk(Member.of(self._open), self._open_windows))
         self._form.begin()
         self._open, self._open_windows = [], 0
-
-
-def _packed(texts: Iterable[str]) -> bytes:
-    return gzip.compress("".join(f"{text}\n" for text in texts).encode(), mtime=0)
 
 
 def _read(texts: Iterable[str]) -> Iterator[Seen]:

@@ -9,17 +9,16 @@ A record is for people and never decides: it lies in the namespace of those it i
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from canary import __version__
 from canary.analysis import lines
-from canary.analysis.chunks import Chunks
+from canary.analysis.chunks import Chunks, Member
 from canary.analysis.entries import Aborted, Judged, Life, Seen
-from canary.analysis.recorded import Record
+from canary.analysis.recorded import LARGEST_TEXT, Record
 from canary.errors import InputError
 from canary.model.policy import Policy
 from canary.model.verdict import ArmCounts, Baseline, Ejections, SourceState, Verdict, Window
@@ -38,8 +37,8 @@ MOST_ENTRIES = 300
 class _Earlier:
     """A life of before a restart, packed: whole, and without its windows for when room is needed."""
 
-    whole: bytes
-    bare: bytes
+    whole: Member
+    bare: Member
 
 
 class Recorder:
@@ -118,10 +117,10 @@ class Recorder:
         with self._lock:
             self._settle()
             while True:
-                earlier = [life.whole for life in self._earlier]
-                packed = b"".join((_gzip([self._header]), *earlier, *self._packed_own()))
-                if len(packed) <= LARGEST_PACKED:
-                    return packed
+                members = list(self._members())
+                is_readable = sum(member.raw for member in members) <= LARGEST_TEXT
+                if is_readable and sum(len(member.data) for member in members) <= LARGEST_PACKED:
+                    return b"".join(member.data for member in members)
                 self._make_room()
 
     @property
@@ -139,8 +138,10 @@ class Recorder:
         entries = (*self._entries, *((self._latest,) if self._latest else ()))
         return Life(self._baseline, self._settle_s, self._chunks.base, entries, lost=self._lost)
 
-    def _packed_own(self) -> Iterable[bytes]:
-        yield _gzip(_life_lines(self._life()))
+    def _members(self) -> Iterator[Member]:
+        yield Member.of([self._header])
+        yield from (life.whole for life in self._earlier)
+        yield Member.of(_life_lines(self._life()))
         yield from self._chunks.packed()
 
     def _settle(self) -> None:
@@ -159,7 +160,12 @@ class Recorder:
         self._awaited = None
 
     def _make_room(self) -> None:
-        """The least loss first: windows of earlier lives, our oldest, earlier lives, half of the verdicts."""
+        """The least loss first: verdicts where they take most of it, windows of earlier lives, our oldest windows,
+        earlier lives, verdicts."""
+        said = Member.of(_life_lines(self._life()))
+        if len(said.data) > LARGEST_PACKED // 2 or said.raw > LARGEST_TEXT // 2:
+            self._forget_half()
+            return
         for place, earlier in enumerate(self._earlier):
             if earlier.whole is not earlier.bare:
                 self._earlier[place] = _Earlier(earlier.bare, earlier.bare)
@@ -169,14 +175,18 @@ class Recorder:
         if self._earlier:
             del self._earlier[0]
             self._awaited = self._awaited if self._earlier else None
-        elif self._entries:
-            gone = (len(self._entries) + 1) // 2
-            del self._entries[:gone]
-            self._lost += gone
-        elif self._latest is not None:
-            self._latest = None
         else:
+            self._forget_half()
+
+    def _forget_half(self) -> None:
+        """The older half of the verdicts, the newest of all in the end."""
+        gone = (len(self._entries) + 1) // 2
+        del self._entries[:gone]
+        self._lost += gone
+        if not gone and self._latest is None:
             raise InputError(f"the policy {self.policy.name} alone is more than {LARGEST_PACKED} bytes")
+        if not gone:
+            self._latest = None
 
 
 def _run(judged: Judged) -> tuple[object, ...]:
@@ -208,9 +218,5 @@ def _life_lines(life: Life) -> list[str]:
 def _earlier(life: Life) -> _Earlier:
     form = lines.WindowLines()
     windows = [text for seen in life.windows for text in form.write(seen)]
-    bare = _gzip(_life_lines(replace(life, base=None)))
-    return _Earlier(_gzip([*_life_lines(life), *windows]) if windows or life.base else bare, bare)
-
-
-def _gzip(texts: Sequence[str]) -> bytes:
-    return gzip.compress("".join(f"{text}\n" for text in texts).encode(), mtime=0)
+    bare = Member.of(_life_lines(replace(life, base=None)))
+    return _Earlier(Member.of([*_life_lines(life), *windows]) if windows or life.base else bare, bare)

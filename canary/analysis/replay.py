@@ -15,6 +15,7 @@ from canary.analysis.entries import Aborted, Judged, Life
 from canary.analysis.judge import Judge
 from canary.analysis.lines import UNREADABLE
 from canary.analysis.record import Record
+from canary.analysis.state import load
 from canary.errors import InputError
 from canary.model.policy import Policy
 from canary.model.verdict import Evidence, Reason, Verdict
@@ -67,8 +68,6 @@ def replay(record: Record) -> Replay:
 def _live(policy: Policy, life: Life) -> list[Replayed]:
     judge = Judge(policy, life.baseline)
     if life.base is not None:
-        from canary.analysis.state import load
-
         load(judge, life.base.state)
     asked: defaultdict[float | None, list[int]] = defaultdict(list)
     for place, entry in enumerate(life.entries):

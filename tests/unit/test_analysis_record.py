@@ -328,6 +328,22 @@ def test_sentences_as_long_as_they_may_be_still_fit() -> None:
     assert Record.unpack(packed).lives[0].lost > 0
 
 
+def test_long_sentences_that_pack_to_nothing_can_still_be_read_back() -> None:
+    controller = Controller().sees(three_steps()[:20], judged=False)
+    recorder = controller.recorder
+    page = "<html>" + "503 " * 20_000
+    for number in range(300):
+        source = SourceState(False, TILE, SETTLE, None, True, page)
+        outcome = Outcome.PASS if number % 2 else Outcome.HOLD
+        recorder.verdict(float(number), number, source, Verdict(outcome, Reason.UNAVAILABLE, page))
+
+    (life,) = Record.unpack(recorder.pack()).lives
+
+    assert life.entries
+    assert life.entries[-1].verdict.sentence == page
+    assert len(life.windows) == 20
+
+
 # Restarted
 
 

@@ -54,7 +54,12 @@ PasswordFile = Annotated[
 ]
 CaFile = Annotated[Path | None, typer.Option("--prometheus-ca-file", envvar="CANARY_PROMETHEUS_CA_FILE")]
 TrustedNamespaces = Annotated[
-    str, typer.Option("--trusted-namespaces", envvar="CANARY_TRUSTED_NAMESPACES", help="Comma-separated.")
+    str,
+    typer.Option(
+        "--trusted-namespaces",
+        envvar="CANARY_TRUSTED_NAMESPACES",
+        help="Comma-separated: whose proxies are believed about requests they sent; default: all scraped ones.",
+    ),
 ]
 Reporter = Annotated[
     str, typer.Option("--reporter", envvar="CANARY_REPORTER", help="auto, source, waypoint or destination.")
@@ -99,6 +104,7 @@ def settings_of(
     ca_file: Path | None,
     trusted_namespaces: str,
     reporter: str,
+    control_plane_namespace: str = "istio-system",
 ) -> SourceSettings:
     """The settings of these options. Raises InputError for what cannot work, or without an address."""
     if not url:
@@ -113,6 +119,7 @@ def settings_of(
         ca_file=ca_file,
         trusted_namespaces=frozenset(name.strip() for name in trusted_namespaces.split(",") if name.strip()),
         reporter=reporter,
+        control_plane_namespace=control_plane_namespace,
     )
 
 
@@ -122,7 +129,7 @@ def ask(settings: SourceSettings, tile: timedelta | None, settle: timedelta | No
     Raises TelemetryError when it is away, or nothing can be counted by it.
     """
     source = PrometheusSource(settings, wall=time.time if at is None else lambda: at)
-    watch = SourceWatch(source, _seconds(tile), _seconds(settle))
+    watch = SourceWatch(source, seconds(tile), seconds(settle))
     facts = watch.facts = source.facts()
     if facts.blocking:
         raise TelemetryAnswer(facts.blocking)
@@ -136,5 +143,6 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _seconds(time: timedelta | None) -> float | None:
+def seconds(time: timedelta | None) -> float | None:
+    """Of a duration, None for "auto"."""
     return None if time is None else time.total_seconds()

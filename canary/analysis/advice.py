@@ -23,6 +23,9 @@ COARSE_TILE_S, MIDDLE_TILE_S, LEAST_TILE_S = 15.0, 5.0, 1.0
 UNDECIDED = 0.1
 """More healthy rollouts than this without a verdict in time are worth a warning."""
 
+BURSTY = 1.5
+"""A dispersion from which on it is worth a word."""
+
 MOST_WEIGHT = 50
 ROOM = 1.15
 """A weight above the one that would just do: the evidence for a pass grows a little slower at larger weights."""
@@ -193,17 +196,20 @@ def _little(traffic: Traffic) -> list[Caution]:
 
 
 def _bursts(baseline: Baseline) -> list[Caution]:
-    if baseline.errors_phi < 1.5:
-        return []
-    phi = baseline.errors_phi
-    return [
-        Caution(
-            "bursts",
-            f"stable's errors come in bursts (their number varies {phi:.1f} times as much as that of independent "
-            f"ones), so evidence about errors is divided by {phi:.1f} and takes about as many times the requests. "
-            "Nothing to change in the policy; find what makes them come together.",
-        )
-    ]
+    """Evidence is divided by the dispersion: what stable does in bursts takes as many times the requests to tell."""
+    found = []
+    for what, phi in (
+        ("errors", baseline.errors_phi),
+        ("slow requests", min(baseline.latency_phi.values(), default=1.0)),
+    ):
+        if phi >= BURSTY:
+            text = (
+                f"stable's {what} come in bursts (their number varies {phi:.3g} times as much as that of independent "
+                f"ones), so evidence about {what} is divided by {phi:.3g} and takes about as many times the requests. "
+                "Nothing to change in the policy; find what makes them come together."
+            )
+            found.append(Caution("bursts", text))
+    return found
 
 
 def retries_caution(attempts: int, retry_on: str, reporter: str) -> Caution:

@@ -125,6 +125,12 @@ def test_bursty_errors_are_said_with_their_dispersion() -> None:
     assert "divided by 3.2" in about("bursts", cautions)
 
 
+def test_bursts_of_slow_requests_are_said_too() -> None:
+    _, cautions = imagine(policy(), 300, baseline=Baseline(latency_phi={100.0: 40.0, 250.0: 25.0}))
+
+    assert "slow requests come in bursts (their number varies 25 times" in about("bursts", cautions)
+
+
 @pytest.mark.parametrize(
     ("reporter", "said"),
     [("source", "count each user request once"), ("destination", "one user request counts several times")],

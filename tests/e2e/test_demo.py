@@ -64,7 +64,7 @@ def test_the_good_release_is_promoted_over_every_weight(releases: dict[str, dict
 
 
 @pytest.mark.parametrize(
-    ("version", "says"), [("v3", "errors"), ("v4", "took longer than 100ms"), ("v5", "near-total failure")]
+    ("version", "says"), [("v3", "errors"), ("v4", "took longer than"), ("v5", "near-total failure")]
 )
 def test_bad_releases_are_rolled_back_at_the_first_weight_for_what_is_wrong_with_them(
     releases: dict[str, dict[str, Any]], version: str, says: str

@@ -99,14 +99,19 @@ def _conclusion(subject: Subject, found: Backtest) -> list[str]:
 def _not_failed(found: Backtest, of: int) -> list[str]:
     if not found.steps:
         return ["NOT ROLLED BACK, but nothing was judged: no tile was evidence of any step."]
-    waits = [step for step in found.steps if step.verdict.outcome is not Outcome.PASS]
-    if not waits:
-        return ["NOT ROLLED BACK: every step ended with a pass."]
-    return [
+    last = found.steps[-1]
+    waits = [step for step in found.steps[:-1] if step.verdict.outcome is not Outcome.PASS]
+    lines = [
         f"NOT ROLLED BACK. Step {_step(step.step, of)} had no pass at its end, so this policy would have waited: "
         f"{step.verdict.sentence}"
         for step in waits
     ]
+    if last.verdict.outcome is not Outcome.PASS:
+        lines.append(
+            f"NOT ROLLED BACK as far as the figures go. They end in step {_step(last.step, of)}, without a pass: "
+            f"{last.verdict.sentence}"
+        )
+    return lines or ["NOT ROLLED BACK: every step ended with a pass."]
 
 
 def _there(past: OwnPast) -> str:

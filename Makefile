@@ -23,8 +23,8 @@ bench: setup  ## what a tick costs: API calls, queries, processor time
 
 RUNS ?= 5
 
-bench-releases: setup  ## four kinds of release, RUNS times each: seconds, errors and requests exposed (half an hour)
-	@.venv/bin/python -m bench.releases --runs $(RUNS) --out bench/releases/result.json
+bench-releases: setup  ## four kinds of release on real Envoy, RUNS times each: docs/bench-releases.md (half an hour)
+	@.venv/bin/python -m bench.releases --runs $(RUNS) --out docs/bench-releases.json --page docs/bench-releases.md
 
 ARGS ?=
 

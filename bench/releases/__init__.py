@@ -5,6 +5,7 @@
     stage.py     one release in a sandbox of its own; one.py runs it as a process
     instants.py  where the seconds between the first bad response and the end of the traffic went
     report.py    medians and worst beside the targets, and one JSON file
+    page.py      the same as docs/bench-releases.md
 
 Every figure is counted from the callers' own record of their requests, never from what the controller says of itself.
 """

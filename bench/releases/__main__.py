@@ -23,6 +23,7 @@ from rich.console import Console
 
 from bench.releases import report
 from bench.releases.cases import CASES, RATE, SCRAPE_S, Case
+from bench.releases.page import page
 from bench.releases.stage import Run
 from canary.errors import SandboxError
 from canary.sandbox.ending import Told, ends_on_signals
@@ -42,6 +43,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--before", type=float, default=120.0, help="seconds that stable has run before the release")
     parser.add_argument("--seed", type=int, default=1, help="of the pauses between runs")
     parser.add_argument("--out", type=Path, help="for the result as JSON; default: nowhere")
+    parser.add_argument("--page", type=Path, help="for the result as a page of the docs; default: nowhere")
     return parser.parse_args(argv)
 
 
@@ -123,10 +125,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SandboxError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    document = report.document(runs, _about(options, time.monotonic() - began))
+    about = _about(options, time.monotonic() - began)
+    document = report.document(runs, about)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if options.page:
+        options.page.write_text(page(runs, about), encoding="utf-8")
     report.print_table(runs, Console())
     found = [failure for case in document["cases"] for failure in case["failures"]]
     for failure in found:

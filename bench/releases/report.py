@@ -81,9 +81,9 @@ def print_table(runs: Mapping[Case, Sequence[Run]], console: Console) -> None:
         table.add_row(Text(case.what, style="bold"), said, *(_cell(values(done, name)) for name in MEASURES))
         limits = [getattr(case, name) for name in MEASURES]
         if any(limit is not None for limit in limits):
-            table.add_row("  median at most", "", *map(_number, limits))
+            table.add_row("  median at most", "", *map(number, limits))
         for rival in case.rivals:
-            table.add_row(f"  {rival.name}", "", *(_number(getattr(rival, name)) for name in MEASURES))
+            table.add_row(f"  {rival.name}", "", *(number(getattr(rival, name)) for name in MEASURES))
     console.print(table)
     console.print("Median (worst). Seconds are from the first bad response to the canary's last request.")
     for case, done in runs.items():
@@ -94,8 +94,9 @@ def print_table(runs: Mapping[Case, Sequence[Run]], console: Console) -> None:
 
 
 def _cell(seen: Sequence[float]) -> str:
-    return f"{_number(statistics.median(seen))} ({_number(seen[-1])})" if seen else "-"
+    return f"{number(statistics.median(seen))} ({number(seen[-1])})" if seen else "-"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """For people: at most one decimal; nothing for None."""
     return "" if value is None else f"{value:,.1f}" if value % 1 else f"{value:,.0f}"

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bench.releases import report
 from bench.releases.cases import CASES
+from bench.releases.page import page
 from bench.releases.stage import Run
 
 FAILING, ERRORS, SLOW, IDENTICAL = CASES
@@ -63,3 +64,19 @@ def test_the_table_has_the_others_figures_and_a_sentence_whatever_was_measured(r
     assert "1,089" in said
     assert ("no sentence" in said) is (runs == [PROMOTED])
     assert said.count("ROLLBACK at 10 %") == (4 if runs[:1] == [ROLLED_BACK] else 0)
+
+
+def test_the_page_says_where_the_seconds_went_and_what_was_not_kept() -> None:
+    known = {"at": 2.25, "requests": 12, "bad": 11}
+    at = {"scraped": known, "tile": known, "decided": known, "off": known, "written": {"at": 2.5}}
+    slow = replace(ROLLED_BACK, from_first_bad=at, exposed=401)
+    about = dict.fromkeys(("runsPerCase", "seed", "commit", "machine"), "x")
+    about |= {"requestsPerSecond": 50.0, "scrapeSeconds": 5.0, "stableRanSeconds": 120.0}
+
+    said = page({FAILING: [ROLLED_BACK], SLOW: [slow], IDENTICAL: []}, about)
+
+    assert "| every request fails | 1 RolledBack | **4.2** (4.2) | **20** (20) | **21** (21) |" in said
+    assert "| Argo Rollouts |  | 38 | 453 |  |" in said
+    assert "- slow: median of requests exposed is 401, at most 400 expected" in said
+    assert "| decision | 2.2 s (12, 11) |" in said
+    assert "| weight 0 on the route | 2.5 s |" in said

@@ -15,6 +15,8 @@ from canary.cluster.kinds import CONFIGMAP
 from canary.model.rollout import Phase, Rollout
 from canary.sandbox import example
 
+from .conftest import wait_until
+
 if TYPE_CHECKING:
     from .conftest import Stage
 
@@ -32,7 +34,6 @@ def explained(stage: Stage, ended: Rollout) -> dict[str, Any]:
 
 def wait_for_the_end_in_the_record(stage: Stage, ended: Rollout, outcome: str) -> dict[str, Any]:
     """The record is written behind the route and the status."""
-    from .conftest import wait_until
 
     def there() -> bool:
         said = stage.canary("explain", ended.name, "-o", "json")
@@ -96,6 +97,7 @@ def test_a_controller_killed_on_the_way_leaves_no_hole_in_the_record(stage: Stag
     stage.wait_requests(lambda seen: seen.version(version).requests > 300, "it is well inside the step")
     running = stage.rollout(version)
     stage.wait(version, lambda rollout: rollout.status.verdict is not None)
+    wait_until(lambda: stage.canary("explain", running.name, "-o", "json").returncode == 0, "a record", 10.0)
 
     stage.sandbox.controller.kill()
     left = json.loads(stage.canary("explain", running.name, "-o", "json").stdout)

@@ -33,9 +33,9 @@ Written by `make bench-releases`: {runsPerCase} runs of each release, seed {seed
 Real Envoy, real Prometheus, real requests: {requestsPerSecond:g} per second, scraped every {scrapeSeconds:g} s, so
 tiles of {scrapeSeconds:g} s. Each run has a sandbox of its own in which stable has run for {stableRanSeconds:g} s.
 Policy: ten steps of 10 s from 10 % to 100 %, errors at most 1 %, P99 at most 500 ms, no warm-up
-(`bench/releases/policy.yaml`). All figures are counted by the callers. Flagger 1.44 (interval 10 s, threshold 5, success
-rate >= 99 %) and Argo Rollouts 1.10 (background analysis every 10 s) had the same releases at the same rate, on a real
-Istio control plane."""
+(`bench/releases/policy.yaml`). All figures are counted by the callers. Flagger 1.44 (interval 10 s, threshold 5,
+success rate >= 99 %) and Argo Rollouts 1.10 (background analysis every 10 s) had the same releases at the same rate, on
+a real Istio control plane."""
 
 _LEGEND = "Median (worst). Seconds are from the first bad response to the last request that the canary was given."
 

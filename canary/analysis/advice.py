@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -200,7 +201,7 @@ def _bursts(baseline: Baseline) -> list[Caution]:
     found = []
     for what, phi in (
         ("errors", baseline.errors_phi),
-        ("slow requests", min(baseline.latency_phi.values(), default=1.0)),
+        ("slow requests", statistics.median(baseline.latency_phi.values()) if baseline.latency_phi else 1.0),
     ):
         if phi >= BURSTY:
             text = (

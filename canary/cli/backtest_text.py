@@ -142,7 +142,7 @@ def _answer(past: OwnPast) -> list[str]:
     if cut:
         lines.append(f"{cut:,} were not at their end when the figures ended.")
     if unwell:
-        lines.append(f"{unwell:,} hours were not healthy.")
+        lines.append(f"{unwell:,} hours were not healthy." if unwell > 1 else "1 hour was not healthy.")
     return lines
 
 

@@ -126,7 +126,7 @@ def test_bursty_errors_are_said_with_their_dispersion() -> None:
 
 
 def test_bursts_of_slow_requests_are_said_too() -> None:
-    _, cautions = imagine(policy(), 300, baseline=Baseline(latency_phi={100.0: 40.0, 250.0: 25.0}))
+    _, cautions = imagine(policy(), 300, baseline=Baseline(latency_phi={100.0: 40.0, 250.0: 25.0, 500.0: 1.0}))
 
     assert "slow requests come in bursts (their number varies 25 times" in about("bursts", cautions)
 

@@ -81,6 +81,13 @@ def test_a_successor_goes_on_with_the_record_of_the_controller_before_it(
     assert before is not None
 
     controller.again()
+    uid = released.rollout(ATTEMPT).uid
+    judged = controller.daemon.reconciler.observer.evidence.recorder
+    wait(
+        lambda: judged(uid) and (judged(uid).last_end or 0.0) > _windows(before)[-1].end,
+        what="for newer windows to be judged",
+    )
+    controller.ticks(2)  # and looked at
     released.patch_abort(ATTEMPT)
     released.reaches(ATTEMPT, Phase.ABORTED)
 

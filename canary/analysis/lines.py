@@ -282,15 +282,12 @@ def _verdict(document: Any) -> Verdict:
 
 def _evidence_document(one: Evidence) -> list[Any]:
     counts = (one.canary_total, one.canary_bad, one.stable_total, one.stable_bad)
-    return [one.metric, *counts, one.bound, one.e_value, one.limit, one.interval]
+    return [one.metric, *counts, one.bound, one.e_value, one.limit]
 
 
 def _evidence(document: Any) -> Evidence:
-    metric, canary_total, canary_bad, stable_total, stable_bad, bound, e_value, limit, interval = document
-    if interval is not None:
-        low, high = interval
-        interval = (number(low), number(high))
+    metric, canary_total, canary_bad, stable_total, stable_bad, bound, e_value, limit = document
     counts = (whole(canary_total), whole(canary_bad), whole(stable_total), whole(stable_bad))
     if not number(e_value) >= 0 or not number(limit) > 0:
         raise ValueError(f"evidence of {e_value!r:.40} with a limit of {limit!r:.40}")
-    return Evidence(text(metric), *counts, number(bound), number(e_value), number(limit), interval)
+    return Evidence(text(metric), *counts, number(bound), number(e_value), number(limit))

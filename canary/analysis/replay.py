@@ -135,5 +135,5 @@ def _names(verdict: Verdict) -> list[str]:
 def _figures(one: Evidence) -> str:
     return (
         f"canary {one.canary_bad}/{one.canary_total}, stable {one.stable_bad}/{one.stable_total}, bound {one.bound!r}, "
-        f"E {one.e_value!r} (limit {one.limit!r}), interval {one.interval!r}"
+        f"E {one.e_value!r} (limit {one.limit!r})"
     )

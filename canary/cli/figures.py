@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from canary.analysis.entries import Aborted, Judged, Life, Seen, StepSum
+from canary.analysis.interval import confidence_sequence
 from canary.analysis.replay import Replay, Replayed
 from canary.cli.account import Account
 from canary.cli.attempt import Attempt
@@ -123,8 +124,14 @@ def _evidence(one: Evidence) -> Document:
         "eValue": _figure(one.e_value),
         "limit": _figure(one.limit),
         "anytimeP": _figure(one.anytime_p),
-        "interval": None if one.interval is None else [_figure(share) for share in one.interval],
+        "interval": _interval(one),
     }
+
+
+def _interval(one: Evidence) -> Any:
+    """The shares that the canary's counts leave plausible, at every look at once, with 99 %; null without a request."""
+    found = confidence_sequence(one.canary_total, one.canary_bad, 0.01)
+    return None if found is None else [_figure(share) for share in found]
 
 
 def _window(seen: Seen) -> Document:

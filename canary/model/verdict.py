@@ -149,7 +149,7 @@ class Evidence:
     """The numbers behind a verdict, for one metric.
 
     `bound` is the share that the canary must not exceed (0-1); `e_value` the evidence against it and `limit` the value
-    at which it decides; `anytime_p` is min(1, 1/e_value), valid at every look; `interval` is for display (shares).
+    at which it decides; `anytime_p` is min(1, 1/e_value), valid at every look.
     """
 
     metric: str
@@ -160,7 +160,6 @@ class Evidence:
     bound: float
     e_value: float = 1.0
     limit: float = 200.0
-    interval: tuple[float, float] | None = None
 
     @property
     def anytime_p(self) -> float:

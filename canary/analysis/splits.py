@@ -144,7 +144,7 @@ class Past:
         while round(end, 3) <= last:
             tile = self.tiles.get(round(end, 3))
             if tile is not None:
-                counts = replace(tile, slower={bound: tile.slower.get(bound, 0) for bound in bounds})
+                counts = _at(tile, bounds)
                 step = self.policy.strategy.last_step
                 window = Window(end - tile_s, end, step, 100, counts, ArmCounts(), metrics=kept)
                 verdict = judge.observe(window, end)
@@ -178,10 +178,14 @@ def _broken(policy: Policy, verdict: Verdict) -> str:
 
 
 def split(rng: Random, tile: ArmCounts, share: float, bounds: Sequence[float]) -> tuple[ArmCounts, ArmCounts]:
-    """(canary, stable) of one tile: each request goes to the canary with the chance `share`. `bounds` ascending."""
+    """(canary, stable) of one tile: each request goes to the canary with the chance `share`. `bounds` ascending.
+
+    Raises ValueError where the tile was not counted at one of the bounds.
+    """
+    tile = _at(tile, bounds)
     errors = binomial(rng, tile.errors, share)
     requests = errors + binomial(rng, tile.requests - tile.errors, share)
-    at_least = [tile.timed, *(tile.slower.get(bound, 0) for bound in bounds), 0]
+    at_least = [tile.timed, *(tile.slower[bound] for bound in bounds), 0]
     classes = [binomial(rng, max(0, more - fewer), share) for more, fewer in pairwise(at_least)]
     slower = {bound: sum(classes[place + 1 :]) for place, bound in enumerate(bounds)}
     canary = ArmCounts(requests, errors, sum(classes), slower)
@@ -189,9 +193,17 @@ def split(rng: Random, tile: ArmCounts, share: float, bounds: Sequence[float]) -
         tile.requests - requests,
         tile.errors - errors,
         tile.timed - canary.timed,
-        {bound: tile.slower.get(bound, 0) - slower[bound] for bound in bounds},
+        {bound: tile.slower[bound] - slower[bound] for bound in bounds},
     )
     return canary, stable
+
+
+def _at(tile: ArmCounts, bounds: Sequence[float]) -> ArmCounts:
+    """The tile at these bounds and no others."""
+    missing = [bound for bound in bounds if tile.timed and bound not in tile.slower]
+    if missing:
+        raise ValueError(f"the latency histogram has no bucket bound at {missing[0]:g} ms, which the policy judges by")
+    return replace(tile, slower={bound: tile.slower.get(bound, 0) for bound in bounds})
 
 
 def _kept(policy: Policy) -> dict[str, float]:

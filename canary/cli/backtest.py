@@ -174,7 +174,10 @@ class Over:
         asked = self.ask(end, rollout.status.tile)
         found = of_rollout(asked, rollout, policy, self.since or 0.0, end)
         timing = _timing(policy, asked.tile_s, asked.settle_s)
-        result = judged(Judge(policy, found.baseline), found.windows, timing, found.tiles)
+        try:
+            result = judged(Judge(policy, found.baseline), found.windows, timing, found.tiles)
+        except ValueError as error:
+            raise InputError(f"policy {policy.name} cannot judge {rollout.name}: {error}") from error
         status = rollout.status
         sentence = status.cause.sentence if status.cause else status.verdict.sentence if status.verdict else ""
         subject = Subject(
@@ -194,7 +197,10 @@ class Over:
         asked = self.ask(self.until)
         found = of_pair(asked, canary, stable, policy, self.since or self.end - LOOK_BACK_S, self.end)
         timing = _timing(policy, asked.tile_s, asked.settle_s)
-        result = walked(policy, Judge(policy, found.baseline), found.tiles, timing, found.began)
+        try:
+            result = walked(policy, Judge(policy, found.baseline), found.tiles, timing, found.began)
+        except ValueError as error:
+            raise InputError(f"policy {policy.name} cannot judge {canary.name}: {error}") from error
         what = f"{canary.name} against {stable.name}, in the steps that the policy would have made"
         return Subject(what, policy, asked.tile_s, found.began, found.until, baseline=found.baseline), result
 

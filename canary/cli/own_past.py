@@ -14,7 +14,7 @@ from canary.analysis.splits import HOUR_S, FalseAlarms, Hour, Past, false_alarms
 from canary.analysis.walk import Timing
 from canary.cli.metrics_source import Asked
 from canary.daemon.windows import PROPAGATION_S
-from canary.errors import TelemetryAnswer
+from canary.errors import InputError, TelemetryAnswer
 from canary.model.policy import Policy
 from canary.telemetry.queries import Workload
 from canary.telemetry.tiles import arm_counts
@@ -55,7 +55,8 @@ def own_past(
 ) -> OwnPast:
     """Judge `span_s` seconds of a workload's past. `tell` is told (hours done, hours there are).
 
-    Raises TelemetryError when Prometheus does not answer, or has no whole hour of it.
+    Raises TelemetryError when Prometheus does not answer, or has no whole hour of it, InputError when its histogram
+    lacks a bound that the policy judges by.
     """
     timing = Timing(asked.tile_s, asked.settle_s, PROPAGATION_S, lag_s=asked.tile_s, look_s=asked.tile_s / 2,
                     interval_s=policy.outlier_detection.interval.total_seconds())  # fmt: skip
@@ -75,7 +76,10 @@ def own_past(
         counts = {round(tile.end, 3): arm_counts(tile, policy.analysis.grpc_errors) for tile in tiles}
         past = Past(policy, counts, timing)
         for start in group:
-            hour = past.hour(start, splits=splits, seed=seed)
+            try:
+                hour = past.hour(start, splits=splits, seed=seed)
+            except ValueError as error:
+                raise InputError(f"policy {policy.name} cannot judge {workload.name}: {error}") from error
             hours += [hour] if hour else []
             tell(len(hours), len(starts))
     return OwnPast(

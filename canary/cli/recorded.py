@@ -84,7 +84,8 @@ def of_rollout(asked: Asked, rollout: Rollout, policy: Policy, since: float, unt
     first_end, began = windows.first_tile_end(rollout.status, case.tile_s), windows.first_traffic(rollout.status)
     if first_end is None or began is None:
         raise InputError(f"rollout {rollout.name} never gave its canary any traffic: there is nothing to judge")
-    last_end = math.floor(round(until / case.tile_s, 6)) * case.tile_s
+    settled = min(until, time.time() - asked.settle_s)
+    last_end = math.floor(round(settled / case.tile_s, 6)) * case.tile_s
     if last_end < first_end:
         raise InputError(f"rollout {rollout.name} has no whole tile of {case.tile_s:g} s yet")
     baseline = read_baseline(asked.source, case, settled_by=math.inf)

@@ -168,7 +168,7 @@ def test_a_plan_shows_writes_times_and_what_a_bad_version_would_cost(asked: Any,
     assert out.startswith("payment-v2 in place of payment-v1: Service payment, VirtualService payment, policy telling.")
     assert re.search(r"Measured in the last hour: (39|40)", out)
     assert "Counted in tiles of 15 s." in out
-    assert "1/3        20%" in out
+    assert re.search(r"1/3 +20%", out)
     assert "spec.http[0].route[0].weight (subset v1): 100 -> 80" in out
     assert "spec.http[0].route[1].weight (subset v2): 20 -> 50" in out
     assert "add to spec.subsets" in out
@@ -291,6 +291,21 @@ def lax(shop: Shop) -> Path:
     tolerant = {"errorRate": {"max": "20%", "vsStable": "off"}, "p99": {"vsStable": "off"}, "warmup": "0s"}
     path.write_text(yaml.safe_dump({"name": "lax", "strategy": {"weights": [20, 100]}, "analysis": tolerant}))
     return path
+
+
+def test_a_limit_that_the_recorded_histogram_lacks_is_refused_by_name(asked: Any, shop_with_a_past: Shop) -> None:
+    finer = shop_with_a_past.kubeconfig.with_name("finer.yaml")
+    finer.write_text(TELLING.replace("telling", "finer").replace("max: 500ms", "max: 25ms"))
+
+    healthy = asked("backtest", "payment-v1", "--policy", str(finer), "--healthy", "3h")
+    pair = asked("backtest", "--policy", str(finer), "--canary", "payment-v2", "--stable", "payment-v1",
+                 "--since", "6h")  # fmt: skip
+    planned = asked("plan", "payment-v2", "--policy", str(finer))
+
+    assert (healthy.returncode, pair.returncode, planned.returncode) == (1, 1, 0)
+    assert "25 ms" in healthy.stderr
+    assert "25 ms" in pair.stderr
+    assert "P99.max 25ms is no bucket bound of this mesh's latency histogram" in planned.stdout
 
 
 def test_a_rollout_older_than_the_retention_says_so(asked: Any, past: Past, shop_with_a_past: Shop) -> None:

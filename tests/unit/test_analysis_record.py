@@ -223,9 +223,8 @@ def _sorted(seen: Seen) -> Seen:
 
 
 evidences = st.builds(
-    Evidence, texts, counts, counts, counts, counts, figures, st.floats(0, math.inf), st.floats(1e-300, 1e300),
-    st.none() | st.tuples(figures, figures),
-)  # fmt: skip
+    Evidence, texts, counts, counts, counts, counts, figures, st.floats(0, math.inf), st.floats(1e-300, 1e300)
+)
 verdicts = st.builds(
     Verdict, st.sampled_from(Outcome), st.sampled_from(Reason), texts, st.lists(evidences, max_size=3).map(tuple)
 )

@@ -84,7 +84,7 @@ class Account:
 
     def steps(self) -> list[Step]:
         """A row for every step that was counted or judged."""
-        strategy = self.record.policy.strategy
+        policy = self.record.policy
         counted = {one.step: one for one in (self.life.steps if self.life else ())}
         said = {entry.step: entry.verdict for entry in self.judged if entry.step is not None}
         indexes = sorted(counted.keys() | said.keys())
@@ -92,7 +92,7 @@ class Account:
         for index in indexes:
             sums, verdict = counted.get(index), said.get(index)
             is_newest = index == indexes[-1]
-            weight = sums.weight if sums else strategy.weight_of(index) if index <= strategy.last_step else 100
+            weight = sums.weight if sums else policy.weight_of(min(index, policy.strategy.last_step))
             rows.append(Step(index, weight, sums, verdict, self._came_of(verdict, is_newest=is_newest)))
         return rows
 

@@ -1,6 +1,7 @@
 """What a tick costs: `make bench`. Counts and ratios of one run, never bare times: machines differ, and are shared.
 
-A real Prometheus scrapes an exporter of N services with two versions each; N judges are fed as in the daemon.
+A real Prometheus scrapes an exporter of N services with two versions each, and once all that may surround them
+(ejections, node exporters, istiod); N judges are fed as in the daemon.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from canary.daemon.evidence import Evidence
+from canary.daemon.surroundings import Exported
 from canary.daemon.tracks import Case
 from canary.engine.observed import Observed
 from canary.engine.step import step
@@ -29,15 +32,26 @@ from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
 from canary.shipped import shipped
 from canary.telemetry.settings import SourceSettings
 from canary.telemetry.source import PrometheusSource
+from canary.telemetry.tiles import Tile
 
 NAMESPACE = "bench"
-TICKS = 5
+TILE_S, SETTLE_S = 1.0, 2.0
+TICKS, LOOKS = 5, 10
 REPEATS = 200
 
 
-def exposition(services: int) -> bytes:
+NODES = 20
+
+
+def exposition(services: int, *, surrounded: bool) -> bytes:
     """Istio's metrics of `services` services with versions v1 and v2, at rest."""
     lines = []
+    if surrounded:
+        lines.append("pilot_total_xds_rejects 0")
+        lines += [f'node_uname_info{{node="node-{number}"}} 1' for number in range(NODES)]
+        for number in range(NODES):
+            for mode in ("idle", "user", "steal"):
+                lines.append(f'node_cpu_seconds_total{{node="node-{number}",cpu="0",mode="{mode}"}} 1000')
     for number in range(services):
         for version in ("v1", "v2"):
             labels = (
@@ -50,6 +64,10 @@ def exposition(services: int) -> bytes:
             for bound in (*ISTIO_BUCKETS_MS, "+Inf"):
                 lines.append(f'{name}_bucket{{{labels},response_code="200",le="{bound}"}} 1000')
             lines.append(f'{name}_count{{{labels},response_code="200"}} 1000')
+            if surrounded:
+                cluster = f'{{cluster_name="outbound|80|{version}|svc{number}.{NAMESPACE}.svc.cluster.local"}}'
+                lines.append(f"envoy_cluster_outlier_detection_ejections_active{cluster} 0")
+                lines.append(f"envoy_cluster_membership_total{cluster} 3")
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -72,7 +90,9 @@ def case(number: int, policy: Policy, since: datetime) -> Case:
     }
     meta = {"namespace": NAMESPACE, "name": f"svc{number}-v2-r-1", "uid": str(number), "resourceVersion": "1"}
     document = {"metadata": meta | {"creationTimestamp": since}, "status": status}
-    return Case(Rollout.parse(document | {"spec": {"target": f"svc{number}-v2", "policyName": policy.name}}), policy)
+    rollout = Rollout.parse(document | {"spec": {"target": f"svc{number}-v2", "policyName": policy.name}})
+    nodes = frozenset({f"node-{number % NODES}"})
+    return Case(rollout, policy, nodes, nodes)
 
 
 def serve(body: bytes) -> ThreadingHTTPServer:
@@ -91,19 +111,39 @@ def serve(body: bytes) -> ThreadingHTTPServer:
     return server
 
 
-def measure(source: PrometheusSource, cases: list[Case]) -> tuple[float, float, float]:
-    """(queries per tick, queries per look for disasters, processor milliseconds per tick of this process)."""
+class WithoutPast(PrometheusSource):
+    """Stable's past is not read: five hundred times would be most of the bench's time."""
+
+    def history(self, *_: Any, **__: Any) -> tuple[Tile, ...]:
+        return ()
+
+
+def begin(source: PrometheusSource, one: Case) -> int:
+    """Queries until the first verdict of a rollout."""
+    sent = source.queries_sent
+    Evidence(source).tick([one], time.time(), settle_s=SETTLE_S)
+    return source.queries_sent - sent
+
+
+def measure(source: PrometheusSource, cases: list[Case], exported: Exported) -> tuple[float, ...]:
+    """Queries per tick and per look for disasters; milliseconds of a look, and of this process per tick."""
     evidence = Evidence(source)
-    evidence.tick(cases, time.time(), settle_s=2.0)  # the judges' first tiles
+    evidence.exports(exported)
+    evidence.tick(cases, time.time(), settle_s=SETTLE_S)
+    while evidence.is_behind:
+        evidence.tick(cases, time.time(), settle_s=SETTLE_S)
     sent, spent = source.queries_sent, 0.0
     for _ in range(TICKS):
+        time.sleep(TILE_S)  # so that each tick has a tile of its own
         before = time.process_time()
-        evidence.tick(cases, time.time() + TICKS, settle_s=2.0)
+        evidence.tick(cases, time.time(), settle_s=SETTLE_S)
         spent += time.process_time() - before
     ticks = (source.queries_sent - sent) / TICKS
-    sent = source.queries_sent
-    evidence.look_for_disasters(cases, time.time())
-    return ticks, float(source.queries_sent - sent), 1000 * spent / TICKS
+    sent, begun = source.queries_sent, time.monotonic()
+    for _ in range(LOOKS):
+        evidence.look_for_disasters(cases, time.time())
+    look_ms = 1000 * (time.monotonic() - begun) / LOOKS
+    return ticks, (source.queries_sent - sent) / LOOKS, look_ms, 1000 * spent / TICKS
 
 
 def step_microseconds(cases: list[Case]) -> float:
@@ -123,39 +163,47 @@ def step_microseconds(cases: list[Case]) -> float:
     return 1e6 * (time.process_time() - before) / REPEATS
 
 
+def exported_by(source: PrometheusSource) -> Exported:
+    facts = source.facts(refresh=True)
+    return Exported(facts.has_ejections, facts.has_steal, facts.has_control_plane)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rollouts", type=int, nargs="+", default=[1, 10, 100, 500])
     sizes = sorted(parser.parse_args().rollouts)
     policy = parse_policy((shipped("policies") / "demo.yaml").read_text(), "demo.yaml")
-    exporter = serve(exposition(sizes[-1]))
-    address = f"127.0.0.1:{exporter.server_address[1]}"
-    table = Table("rollouts", "queries a tick", "queries a look", "CPU a tick", "CPU per rollout", "step()")
-    with tempfile.TemporaryDirectory() as folder:
-        prometheus = PrometheusServer(Path(folder), [ScrapeTarget(address, NAMESPACE, "exporter", path="/metrics")])
-        prometheus.start()
-        try:
-            source = PrometheusSource(SourceSettings(prometheus.url))
+    columns = ("source has", "rollouts", "queries to begin", "a tick", "a look", "a look takes", "CPU a tick", "each")
+    table = Table(*columns, "step()")
+    for surrounded in (False, True):
+        exporter = serve(exposition(sizes[-1], surrounded=surrounded))
+        address = f"127.0.0.1:{exporter.server_address[1]}"
+        target = ScrapeTarget(address, "istio-system", "exporter", path="/metrics", keep=None)
+        with tempfile.TemporaryDirectory() as folder, PrometheusServer(Path(folder), [target]) as prometheus:
+            source = WithoutPast(SourceSettings(prometheus.url, timeout_s=30))
             deadline = time.monotonic() + 60
             while not source.facts().scrape_interval_s and time.monotonic() < deadline:
                 time.sleep(0.5)  # Prometheus makes its first scrape some seconds after its start
                 source.facts(refresh=True)
+            exported = exported_by(source)
             for size in sizes:
-                since = datetime.now(UTC) - timedelta(seconds=10)
-                cases = [case(number, policy, since) for number in range(size)]
-                queries, looks, cpu_ms = measure(source, cases)
+                cases = [case(number, policy, datetime.now(UTC) - timedelta(seconds=10)) for number in range(size)]
+                ticks, looks, look_ms, cpu_ms = measure(source, cases, exported)
                 table.add_row(
+                    "all" if surrounded else "counts only",
                     str(size),
-                    f"{queries:g}",
+                    f"{begin(PrometheusSource(SourceSettings(prometheus.url)), cases[0])} each",
+                    f"{ticks:g}",
                     f"{looks:g}",
+                    f"{look_ms:.1f} ms",
                     f"{cpu_ms:.1f} ms",
                     f"{cpu_ms / size:.3f} ms",
                     f"{step_microseconds(cases):.0f} µs",
                 )
-        finally:
-            prometheus.stop()
-            exporter.shutdown()
-    Console().print(table)
+            source.close()
+        exporter.shutdown()
+        exporter.server_close()
+    Console(width=140).print(table)
     return 0
 
 

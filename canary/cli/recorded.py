@@ -95,7 +95,7 @@ def of_rollout(asked: Asked, rollout: Rollout, policy: Policy, since: float, unt
     metrics = Metrics()
     surroundings = Surroundings(asked.source, metrics, time.monotonic)
     surroundings.exported = asked.exported
-    reach = Reach(last_end, case.tile_s, asked.settle_s, last_end + asked.settle_s, until=math.inf)
+    reach = Reach(last_end, case.tile_s, asked.settle_s, last_end + asked.settle_s)
     problem = Feeder(asked.source, surroundings, metrics, time.monotonic).feed([(case, track)], reach)
     if problem or not track.source.available:
         raise TelemetryAnswer(problem or track.source.detail)

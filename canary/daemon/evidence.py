@@ -30,7 +30,9 @@ CATCH_UP_TILES = 20
 """Who is further behind than this (a restart, an outage) gets a query of his own, so that the batch stays short."""
 
 ALONE_S = 1.0
-"""How long one tick may spend on questions that serve one rollout only (seconds)."""
+"""How long one tick may spend on questions that serve one rollout only (seconds), after those that serve all."""
+
+ABOUT_A_TICK = 0.9
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +95,6 @@ class Evidence:
         A source that does not answer is noted in every judge's state; nothing is raised.
         """
         problem = ""
-        until = self._clock() + ALONE_S
         self._feeder.is_behind = False
         by_tile: dict[float, list[Case]] = defaultdict(list)
         for case in cases:
@@ -101,12 +102,12 @@ class Evidence:
         for tile_s, group in by_tile.items():
             step = round(tile_s * 1000)
             last_end = (round((now - settle_s) * 1000) // step) * step / 1000
-            reach = Reach(last_end, tile_s, settle_s, now, until)
+            reach = Reach(last_end, tile_s, settle_s, now)
             tracked = [(case, track) for case in group if (track := self._track(case, settle_s))]
             judged = [pair for pair in tracked if pair[1].baseline is not None]
             waiting = [pair for pair in tracked if pair[1].baseline is None and pair[1].aborted is None]
             problem = self._feed(judged, reach) or problem
-            problem = self._feed(self._begin(waiting, reach), reach) or problem
+            problem = problem or self._feed(self._begin(waiting, reach), reach)
             for case, track in tracked:
                 if track.lost is None and track.baseline is not None and track.next_end > last_end:
                     self._note_losses(case, track, now)
@@ -142,20 +143,28 @@ class Evidence:
         Returns why the source is away, "" when it answered.
         """
         near = reach.last_end - CATCH_UP_TILES * reach.tile_s
-        problem = self._feeder.feed([pair for pair in pairs if pair[1].next_end > near], reach)
+        problem = self._feeder.feed([pair for pair in pairs if self._is_due(pair, near, reach)], reach)
+        until = self._clock() + ALONE_S
         for pair in [pair for pair in pairs if pair[1].next_end <= near]:
-            if problem or self._must_wait(reach):
+            if problem or self._must_wait(until):
                 break
             problem = self._feeder.feed([pair], reach)
         return problem
 
+    def _is_due(self, pair: Pair, near: float, reach: Reach) -> bool:
+        """Not far behind, and with a new tile; or last asked for a tick ago, to know whether it is fresh."""
+        _, track = pair
+        has_news = track.next_end <= reach.last_end
+        return track.next_end > near and (has_news or reach.now - track.fed_at >= ABOUT_A_TICK * self.tick_s)
+
     def _begin(self, waiting: Sequence[Pair], reach: Reach) -> list[Pair]:
         """Read the baselines of rollouts that have none, while there is time. Returns who can be judged now."""
-        begun = []
+        begun: list[Pair] = []
+        until = self._clock() + ALONE_S
         for case, track in waiting:
             if not track.pause.is_over(self._clock()):
                 continue
-            if self._must_wait(reach):
+            if self._must_wait(until):
                 break
             try:
                 baseline = read_baseline(self._source, case, settled_by=reach.now - reach.settle_s)
@@ -180,8 +189,8 @@ class Evidence:
             self._metrics.losses.inc()
             log.warning("evidence lost", rollout=case.rollout.full_name, problem=track.lost)
 
-    def _must_wait(self, reach: Reach) -> bool:
-        """Whether questions for one rollout alone have had their time in this tick."""
-        is_over = self._clock() > reach.until
+    def _must_wait(self, until: float) -> bool:
+        """Whether questions for one rollout alone have had their time in this tick; then the next one comes soon."""
+        is_over = self._clock() > until
         self._feeder.is_behind = self._feeder.is_behind or is_over
         return is_over

@@ -6,7 +6,7 @@ its policy asks for must not blind everybody else. Nothing is fed from half an a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from canary.daemon import windows
@@ -18,21 +18,20 @@ from canary.model.verdict import ArmCounts, Window
 from canary.telemetry.source import PrometheusSource
 from canary.telemetry.tiles import TileBatch, arm_counts
 
+OWN_METRICS_S = 1.0
+"""How long one tick may spend on the policies' own metrics (seconds)."""
+
 Pair = tuple[Case, Track]
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far a tick goes: up to the newest settled tile. Unix seconds and seconds.
-
-    `until` is monotonic seconds: what is asked for one rollout alone waits for the next tick from then on.
-    """
+    """How far a tick goes: up to the newest settled tile. Unix seconds and seconds."""
 
     last_end: float
     tile_s: float
     settle_s: float
     now: float
-    until: float
 
 
 class Feeder:
@@ -72,8 +71,15 @@ class Feeder:
         if due:
             around = self._surroundings.ask(due, first_end=first_end, last_end=reach.last_end, tile_s=reach.tile_s)
         # whoever has metrics of his own comes last, who waited longest first: nobody waits for another's answers
+        until = self._clock() + OWN_METRICS_S
         for case, track in sorted(pairs, key=lambda pair: (bool(pair[0].policy.analysis.metrics), pair[1].next_end)):
-            self._absorb(case, track, batch, around, reach)
+            own: Mapping[str, Mapping[float, float]] = {}
+            if case.policy.analysis.metrics and track.next_end <= reach.last_end:
+                if self._clock() > until:
+                    self.is_behind = True
+                    continue
+                own = self._surroundings.own_metrics(case, first_end=track.next_end, last_end=reach.last_end)
+            self._absorb(case, track, batch, replace(around, own=own), reach)
         return ""
 
     def _tiles(self, pairs: Sequence[Pair], first_end: float, reach: Reach) -> TileBatch:
@@ -92,13 +98,6 @@ class Feeder:
         )
 
     def _absorb(self, case: Case, track: Track, batch: TileBatch, around: Around, reach: Reach) -> None:
-        has_news = track.next_end <= reach.last_end
-        if has_news and case.policy.analysis.metrics:
-            if self._clock() > reach.until:
-                self.is_behind = True
-                return
-            own = self._surroundings.own_metrics(case, first_end=track.next_end, last_end=reach.last_end)
-            around = replace(around, own=own)
         with track.lock:
             track.fed_at = reach.now
             _note_state(case, track, batch, reach)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -407,6 +408,38 @@ def test_after_a_restart_figures_that_the_source_dropped_are_missed_aloud() -> N
     total = next(entry.canary_total for entry in before.evidence if entry.metric == "pass")
     assert f"of {total:,} canary requests judged before" in of_lossy.sentence
     assert "Since a restart" in of_lossy.sentence
+
+
+def test_a_batch_that_takes_long_does_not_keep_new_rollouts_from_beginning() -> None:
+    clock = [0.0]
+
+    class Slow(Source):
+        def tiles(self, *arguments: Any, **more: Any) -> TileBatch:
+            clock[0] += 3 * ALONE_S
+            return super().tiles(*arguments, **more)
+
+    source = Slow()
+    evidence = Evidence(source, clock=lambda: clock[0])  # type: ignore[arg-type]  # what it needs of a source
+    old, new = case(namespace="old"), case(namespace="new")
+    evidence.tick([old], unix(31), SETTLE_S)
+
+    evidence.tick([old, new], unix(36), SETTLE_S)
+
+    assert evidence.verdict(new, unix(36)) is not None
+
+
+def test_a_tick_that_only_goes_on_with_what_was_left_over_asks_nobody_else_again() -> None:
+    source = Source()
+    evidence = evidence_on(source)
+    evidence.tick_s = 5.0
+    evidence.tick([case()], unix(37), SETTLE_S)
+    source.asked.clear()
+
+    evidence.tick([case()], unix(38), SETTLE_S)
+
+    assert source.asked == []
+    evidence.tick([case()], unix(41.9), SETTLE_S)
+    assert len(source.asked) == 1  # no new tile either, but is it still fresh?
 
 
 def test_many_rollouts_at_once_are_begun_in_slices_so_that_looks_for_disasters_go_on() -> None:

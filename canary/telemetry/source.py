@@ -31,12 +31,15 @@ from canary.telemetry.queries import (
     status_query,
 )
 from canary.telemetry.settings import SourceSettings
-from canary.telemetry.steal import exporters_query, read_exporters, read_steal, steal_query
+from canary.telemetry.steal import Exporters, exporters_query, read_exporters, read_steal, steal_query
 from canary.telemetry.tiles import Grid, StatusCounts, Tile, TileBatch, read_statuses, read_tiles
 from canary.telemetry.unattributed import read_unattributed, unattributed_query
 
 TILES_PER_QUERY = 500
 """A longer range is asked for in pieces: Prometheus refuses over 11,000 points, and 50 million samples at once."""
+
+EXPORTERS_S = 60.0
+"""How long it is believed which exporter measures which node: machines come and go more slowly."""
 
 
 class PrometheusSource:
@@ -55,6 +58,7 @@ class PrometheusSource:
     ) -> None:
         """`clock` is monotonic seconds (the breaker's), `wall` Unix seconds (the preflight's moment)."""
         self._settings = settings
+        self._clock = clock
         self._wall = wall
         # Three breakers: what only helps, or is somebody's own query, may be too slow or wrong, and must not shut
         # everybody off from the counts.
@@ -62,6 +66,8 @@ class PrometheusSource:
         self._helping = PrometheusClient(settings, clock)
         self._for_metrics = PrometheusClient(settings, clock, refused=TelemetryAnswer)
         self._facts: SourceFacts | None = None
+        self._exporters: tuple[frozenset[str], float, Exporters] = (frozenset(), 0.0, Exporters({}))
+        """Of which nodes they were asked for, and until when that counts."""
 
     @property
     def queries_sent(self) -> int:
@@ -173,15 +179,25 @@ class PrometheusSource:
         """Share (0-1) of CPU time stolen from each node in each tile, by tile end.
 
         In a tile without two scrapes of its exporter: between its last two, at most 150 s back. A node without an
-        exporter is absent. Two queries, one when no node has an exporter.
+        exporter is absent. One query, and once a minute another: which exporters there are.
         """
         grid = Grid.spanning(first_end, last_end, tile_s)
         if not nodes:
             return {}
-        exporters = read_exporters(self._helping.at(exporters_query(nodes, last_end - first_end), last_end), nodes)
+        exporters = self._exporters_of(frozenset(nodes), first_end, last_end)
         if not exporters.nodes:
             return {}
         return read_steal(self._over(steal_query(exporters, tile_s), grid, self._helping), exporters, grid)
+
+    def _exporters_of(self, nodes: frozenset[str], first_end: float, last_end: float) -> Exporters:
+        asked, until, known = self._exporters
+        now, is_recent = self._clock(), last_end - first_end <= EXPORTERS_S
+        if is_recent and now < until and nodes <= asked:
+            return known
+        found = read_exporters(self._helping.at(exporters_query(nodes, last_end - first_end), last_end), nodes)
+        if is_recent:
+            self._exporters = (nodes, now + EXPORTERS_S, found)
+        return found
 
     def control_plane(self, *, first_end: float, last_end: float, tile_s: float) -> Mapping[float, str]:
         """What is wrong with the control plane, in words, by tile end; only ends at which something is.

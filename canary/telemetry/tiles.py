@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -115,13 +116,19 @@ class Grid:
             yield Grid(self.first_ms + begin * self.step_ms, self.step_ms, min(longest, self.count - begin))
 
 
+@lru_cache(maxsize=64)
+def _numbers(grpc_errors: tuple[GrpcStatus, ...]) -> frozenset[str]:
+    """As the label carries them; few policies differ, and every tile of every rollout asks."""
+    return frozenset(str(status.number) for status in grpc_errors)
+
+
 def arm_counts(tile: Tile | StatusCounts, grpc_errors: Collection[GrpcStatus] = ()) -> ArmCounts:
     """Counts for the judge: errors are 5xx and the given gRPC statuses.
 
     Response code 0 (the client went away) says nothing about the server: such requests are left out altogether.
     """
     statuses = tile.status if isinstance(tile, Tile) else tile.by_status
-    failed = {str(status.number) for status in grpc_errors}
+    failed = _numbers(tuple(grpc_errors))
     requests = errors = 0
     for (code, grpc_status), count in statuses.items():
         if code == "0":

@@ -92,3 +92,22 @@ def test_who_claims_to_be_a_node_cannot_add_steal_to_it(recording: Any, replay: 
     Exporter(recording, 2).named("node-a").stealing(0.95)
 
     assert steal_of(recording, replay(), "node-a")["node-a"][40.0] == 0.02
+
+
+def test_which_exporter_measures_which_node_is_not_asked_at_every_tick(
+    recording: Any, replay: Callable[..., Any]
+) -> None:
+    Exporter(recording, 1).named("node-a").stealing(0.1)
+    Exporter(recording, 2).named("node-b").stealing(0.2)
+    source = replay()
+
+    def queries(*nodes: str) -> int:
+        before = source.queries_sent
+        found = steal_of(recording, source, *nodes)
+        assert found.keys() >= set(nodes)
+        return int(source.queries_sent - before)
+
+    assert queries("node-a") == 2
+    assert queries("node-a") == 1
+    assert queries("node-a", "node-b") == 2  # nobody has asked about this one
+    assert queries("node-b") == 1

@@ -73,10 +73,11 @@ class BoundedShare:
         self.mixture = Mixture(WORSE, alpha)
         self._worth = [(math.log(bet / bound) / phi, (math.log1p(-bet) - math.log1p(-bound)) / phi) for bet in bets]
 
-    def observe(self, step: int, total: int, bad: int) -> None:
-        """Take in one window: `bad` of `total` requests."""
+    def observe(self, step: int, total: int, bad: int, at: float = 0.0) -> None:
+        """Take in one window: `bad` of `total` requests; `at` as in `Mixture.update`."""
         good = total - bad
-        self.mixture.update(step, [bad * bad_worth + good * good_worth for bad_worth, good_worth in self._worth])
+        worth = [bad * bad_worth + good * good_worth for bad_worth, good_worth in self._worth]
+        self.mixture.update(step, worth, at)
 
 
 class AbsoluteLimit:
@@ -112,7 +113,7 @@ class AbsoluteLimit:
             window, stable_total, stable_bad
         )
         if not self.stable_breaches:
-            self._canary.observe(window.step, canary_total, canary_bad)
+            self._canary.observe(window.step, canary_total, canary_bad, window.start)
             self._judged = [sum(pair) for pair in zip(self._judged, counts, strict=True)]
             self.judged_in_step = (self.judged_in_step[0] + canary_total, self.judged_in_step[1] + canary_bad)
 
@@ -122,7 +123,7 @@ class AbsoluteLimit:
             self._step, self.judged_in_step = window.step, (0, 0)
 
     def _does_stable_breach(self, window: Window, total: int, bad: int) -> bool:
-        self._stable.observe(window.step, total, bad)
+        self._stable.observe(window.step, total, bad, window.start)
         if self._stable.mixture.has_decided:
             self._stable = BoundedShare(self.objective.bound, self._alpha, self._phi)
             self._stable_breach_until = window.end + MINUTE_S

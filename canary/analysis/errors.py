@@ -55,8 +55,8 @@ class ErrorsVsStable:
         if pair is None:
             return
         (n_c, s_c), (n_b, s_b) = pair
-        self._worse.observe(window.step, (n_c, s_c), (n_b, s_b))
-        self._beyond.observe(window.step, (n_c, s_c), (n_b, s_b))
+        self._worse.observe(window.step, (n_c, s_c), (n_b, s_b), at=window.start)
+        self._beyond.observe(window.step, (n_c, s_c), (n_b, s_b), at=window.start)
         self._star.update(self._worse.mixture.log_e)
         if window.step != self._step:
             self._earlier_harm += _excess(self._step_sums)

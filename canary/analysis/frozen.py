@@ -38,7 +38,7 @@ class FrozenBound:
             if self._bound >= BoundedShare.HIGHEST_BET:
                 return  # stable was hardly seen, or failed all the time: nothing to compare with
             self._share = self.begun()
-        self._share.observe(window.step, window.canary.requests, window.canary.errors)
+        self._share.observe(window.step, window.canary.requests, window.canary.errors, window.start)
         self._total += window.canary.requests
         self._bad += window.canary.errors
 

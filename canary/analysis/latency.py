@@ -60,7 +60,7 @@ class LatencyVsStable:
         canary, stable = pair
         odds = self._shares[0].odds(canary[0], stable[0])
         for place, share in enumerate(self._shares, start=1):
-            share.observe(window.step, (canary[0], canary[place]), (stable[0], stable[place]), odds)
+            share.observe(window.step, (canary[0], canary[place]), (stable[0], stable[place]), odds, window.start)
         logs = [share.mixture.log_e for share in self._shares]
         self._star.update(log_sum(logs) - math.log(len(logs)))
         self._canary = [sum(two) for two in zip(self._canary, canary, strict=True)]

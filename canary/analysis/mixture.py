@@ -3,8 +3,9 @@
 Each bet says "the canary's rate is g times the bound" and multiplies its stake, window by window, by the likelihood
 ratio of what happened. If the bound holds, no stake grows on average, whatever the canary does next, so the sum E of
 all stakes is a test martingale (Shafer & Vovk 2019): P(E ever reaches 1/alpha) <= alpha (Ville's inequality; Howard et
-al. 2021), however often one looks. At every new step a fifth of E is dealt out afresh (fixed share: Herbster & Warmuth
-1998), so that bets which lost while the canary was healthy can win again when it turns bad.
+al. 2021), however often one looks. At every new step a fifth of E is dealt out afresh, and a twentieth after every
+minute within it (fixed share: Herbster & Warmuth 1998), so that bets which lost while the canary was healthy can win
+again when it turns bad.
 
 What a window is worth to a bet (its log-likelihood ratio) is the caller's: any increments l with E[exp(l)] <= 1 under
 the bound keep the guarantee. This module never sees counts.
@@ -18,6 +19,12 @@ from dataclasses import dataclass
 
 NO_BET_SHARE = 0.2
 FIXED_SHARE = 0.2
+"""Of E, dealt out afresh at every new step."""
+
+MINUTE_SHARE, MINUTE_S = 0.05, 60.0
+"""Of E, dealt out afresh after every minute within a step: a bet that lost for long could not win again in time, for it
+may grow by the cap only. Small, for what is dealt to bets that lose is lost: an hour costs E a factor of 11."""
+
 LARGEST_LOG_E = 690.0
 """exp of it is still a float (1e299): a larger E is shown as this one."""
 
@@ -58,7 +65,7 @@ class Mixture:
     grow by more than `cap` (the limit, unless said otherwise) in one window: capping only lowers E.
     """
 
-    __slots__ = ("_log_cap", "_log_limit", "_log_shares", "_log_stakes", "_step", "grid", "limit", "log_e")
+    __slots__ = ("_dealt_at", "_log_cap", "_log_limit", "_log_shares", "_log_stakes", "_step", "grid", "limit", "log_e")
 
     def __init__(self, grid: Grid, alpha: float, cap: float | None = None) -> None:
         self.grid = grid
@@ -69,6 +76,7 @@ class Mixture:
         self._log_shares = tuple(math.log(share) for share in grid.shares)
         self._log_stakes = list(self._log_shares)
         self._step: int | None = None
+        self._dealt_at = 0.0
 
     @property
     def e_value(self) -> float:
@@ -80,14 +88,19 @@ class Mixture:
         """E has reached the limit: the bound is broken, or a chance of alpha came true."""
         return self.log_e >= self._log_limit
 
-    def update(self, step: int, increments: Sequence[float]) -> None:
+    def update(self, step: int, increments: Sequence[float], at: float = 0.0) -> None:
         """Take in one window: `increments` are the log-likelihood ratios of the grid's multiples, in their order.
 
-        None at all says that the window is worth nothing to any bet.
+        None at all says that the window is worth nothing to any bet. `at` is when it began (seconds): stakes are dealt
+        afresh by step and by time, never by what was seen, so E stays a test martingale.
         """
-        if self._step is not None and step != self._step:
-            self._deal_again()
-        self._step = step
+        if step != self._step:
+            if self._step is not None:
+                self._deal_again(FIXED_SHARE)
+            self._step, self._dealt_at = step, at
+        elif at >= self._dealt_at + MINUTE_S:
+            self._deal_again(MINUTE_SHARE)
+            self._dealt_at = at
         if not increments:
             return
         stakes, cap = self._log_stakes, self._log_cap
@@ -95,8 +108,8 @@ class Mixture:
             stakes[place] += increment if increment < cap else cap
         self.log_e = log_sum(stakes)
 
-    def _deal_again(self) -> None:
-        keep, dealt = math.log(1 - FIXED_SHARE), math.log(FIXED_SHARE) + self.log_e
+    def _deal_again(self, share_of_e: float) -> None:
+        keep, dealt = math.log(1 - share_of_e), math.log(share_of_e) + self.log_e
         self._log_stakes = [
             log_sum((keep + stake, dealt + share))
             for stake, share in zip(self._log_stakes, self._log_shares, strict=True)

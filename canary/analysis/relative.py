@@ -56,15 +56,22 @@ class RelativeShare:
     def odds(self, n_c: int, n_b: int) -> Odds:
         return odds_of(self.mixture.grid, self._ratio, n_c, n_b)
 
-    def observe(self, step: int, canary: tuple[int, int], stable: tuple[int, int], odds: Odds | None = None) -> None:
+    def observe(
+        self,
+        step: int,
+        canary: tuple[int, int],
+        stable: tuple[int, int],
+        odds: Odds | None = None,
+        at: float = 0.0,
+    ) -> None:
         """Take in one window: (requests, bad ones) of either arm, both with at least one request.
 
-        `odds` are those of these requests, for who has them already.
+        `odds` are those of these requests, for who has them already; `at` as in `Mixture.update`.
         """
         (n_c, s_c), (n_b, s_b) = canary, stable
         harm, phi = self._slack * n_c, self._phi
         if not (s_c or s_b or harm):
-            self.mixture.update(step, ())
+            self.mixture.update(step, (), at)
             return
         self.mixture.update(
             step,
@@ -72,6 +79,7 @@ class RelativeShare:
                 (s_c * log_x + s_b * log_kappa - harm * more) / phi
                 for log_x, log_kappa, more in odds or self.odds(n_c, n_b)
             ],
+            at,
         )
 
 

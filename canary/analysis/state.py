@@ -68,7 +68,7 @@ _FIGURES: dict[type, dict[str, Any]] = {
     LatencyUnderNoise: {"_noise": str, "_noisy_until": _Real},
     BoundedShare: {},
     RelativeShare: {},
-    Mixture: {"log_e": _Real, "_log_stakes": list[_Real], "_step": _Step},
+    Mixture: {"log_e": _Real, "_log_stakes": list[_Real], "_step": _Step, "_dealt_at": _Real},
     OneWindowRule: {"_before": _Real, "_largest": _Real, "log_e": _Real},
     Pairing: {"_step": _Step, "_canary": _Counts, "_stable": _Counts},
     LastMinute: {"_entries": list[tuple[_Real, _Real, tuple[_Count, ...]]], "_sums": _Counts},

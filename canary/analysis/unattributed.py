@@ -29,7 +29,7 @@ class Unattributed:
             return
         failed = window.unattributed.errors
         total = window.canary.requests + window.stable.requests + window.unattributed.requests
-        self._share.observe(window.step, total, failed)
+        self._share.observe(window.step, total, failed, window.start)
         self._total += total
         self._failed += failed
 

@@ -135,8 +135,8 @@ def test_a_release_proven_worse_but_within_the_tolerance_holds_and_says_that_it_
     assert (verdict.outcome, verdict.reason) == (Outcome.HOLD, Reason.INCONCLUSIVE)
     assert verdict.sentence == (
         "undecided: 1,300 errors (1.3 %) in 100,000 canary requests against stable 10,000 of 900,000 (1.1 %); worse "
-        "than stable with evidence 3,000:1 (a step passes below 5:1), but worse than the tolerated 1.2x + 0.05 % "
-        "only with 0.20:1 (fails at 5:1)."
+        "than stable with evidence 2,100:1 (a step passes below 5:1), but worse than the tolerated 1.2x + 0.05 % "
+        "only with 0.14:1 (fails at 5:1)."
     )
 
 

@@ -125,7 +125,7 @@ def test_the_evidence_is_the_average_over_the_bounds_under_the_one_window_rule()
         window = Window(5.0 * index, 5.0 * index + 5, index // 20, 10, arm(50, slow[0]), arm(200, slow[1]))
         latency.observe(Window(window.start, window.end, 1 + window.step, 10, window.canary, window.stable))
         for place, share in enumerate(single):
-            share.observe(1 + window.step, (50, slow[0][place]), (200, slow[1][place]))
+            share.observe(1 + window.step, (50, slow[0][place]), (200, slow[1][place]), at=window.start)
         star.update(math.log(sum(share.mixture.e_value for share in single) / 3))
 
     assert latency.worse == pytest.approx(math.exp(star.log_e), rel=1e-9)

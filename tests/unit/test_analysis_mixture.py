@@ -244,3 +244,46 @@ def test_a_bound_that_nothing_can_be_weighed_against_is_refused(bound: float, ph
 @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=12))
 def test_the_logarithm_of_a_sum_lies_between_its_largest_part_and_that_many_of_it(logs: list[float]):
     assert max(logs) - 1e-12 <= log_sum(logs) <= max(logs) + math.log(len(logs)) + 1e-9
+
+
+@pytest.mark.parametrize("healthy_s", [60, 600, 3600])
+@pytest.mark.parametrize(("requests", "bad"), [(5000, 1000), (250, 25)])
+def test_a_release_that_turns_bad_after_long_health_is_convicted_in_seconds(healthy_s: int, requests: int, bad: int):
+    process, at = BoundedShare(0.05, ALPHA), 0.0
+    while at < healthy_s:
+        process.observe(1, requests, requests // 1000, at)
+        at += 5
+
+    while not process.mixture.has_decided and at < healthy_s + 600:
+        process.observe(1, requests, bad, at)
+        at += 5
+
+    assert at - healthy_s <= 30
+
+
+def test_stakes_dealt_afresh_within_a_step_neither_make_nor_lose_evidence():
+    mixture = Mixture(WORSE, ALPHA)
+    mixture.update(1, [0.3 * place for place in range(10)], 0.0)
+    before = mixture.log_e
+
+    mixture.update(1, [0.0] * 10, 59.9)
+    assert mixture._dealt_at == 0.0
+    mixture.update(1, [0.0] * 10, 60.0)
+
+    assert mixture._dealt_at == 60.0
+    assert mixture.log_e == pytest.approx(before, abs=1e-12)
+
+
+def test_the_bound_holds_over_a_step_of_many_minutes():
+    rng = random.Random(5)
+    errors = draws(rng, 20, 0.01)
+
+    def is_alarmed() -> bool:
+        process = BoundedShare(0.01, 0.05)
+        for index in range(600):
+            process.observe(1, 20, next(errors), 5.0 * index)
+            if process.mixture.has_decided:
+                return True
+        return False
+
+    assert sum(is_alarmed() for _ in range(400)) <= 0.05 * 400

@@ -28,7 +28,9 @@ class Mutant:
     noticed_by: tuple[str, ...]
 
 
-RELATIVE, ERRORS, HEALTH, LATENCY = ("test_analysis_" + name for name in ("relative", "errors", "health", "latency"))
+RELATIVE, ERRORS, HEALTH, LATENCY, MIXTURE = (
+    "test_analysis_" + name for name in ("relative", "errors", "health", "latency", "mixture")
+)
 
 MUTANTS = (
     Mutant(
@@ -90,9 +92,16 @@ MUTANTS = (
     Mutant(
         "no fixed share",
         "analysis/mixture.py",
-        "            self._deal_again()\n",
-        "            pass\n",
+        "                self._deal_again(FIXED_SHARE)\n",
+        "                pass\n",
         (f"{RELATIVE}::test_dealing_afresh_at_a_new_step_neither_makes_nor_loses_evidence",),
+    ),
+    Mutant(
+        "never dealt afresh within a step",
+        "analysis/mixture.py",
+        "            self._deal_again(MINUTE_SHARE)\n",
+        "            pass\n",
+        (f"{MIXTURE}::test_a_release_that_turns_bad_after_long_health_is_convicted_in_seconds",),
     ),
     Mutant(
         "alpha not split",

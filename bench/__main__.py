@@ -120,6 +120,7 @@ class WithoutPast(PrometheusSource):
 
 def begin(source: PrometheusSource, one: Case) -> int:
     """Queries until the first verdict of a rollout."""
+    source.facts()
     sent = source.queries_sent
     Evidence(source).tick([one], time.time(), settle_s=SETTLE_S)
     return source.queries_sent - sent

@@ -42,7 +42,7 @@ class Disasters:
         counts: dict[str, tuple[ArmCounts, ArmCounts]] = {}
         for seconds, group in by_look_back.items():
             counts |= self._counts([case for case, _ in group], seconds, now)
-        ejected = self._surroundings.ejected_now([case for case, _ in pairs], now)
+        ejected = self._surroundings.ejected_now([case for case, _ in pairs if _may_be_ejected(case, counts)], now)
         return [
             case
             for case, track in pairs
@@ -76,3 +76,9 @@ class Disasters:
         if case.rollout.uid not in self._resting:  # said once: it is looked at several times a second
             self._resting.add(case.rollout.uid)
             log.warning("no look for disasters", rollout=case.rollout.full_name, problem=why)
+
+
+def _may_be_ejected(case: Case, counts: Mapping[str, tuple[ArmCounts, ArmCounts]]) -> bool:
+    """Whether it is worth asking: Envoy ejects a host for its errors, and one that has none left gets no request."""
+    canary, _ = counts.get(case.rollout.uid, (ArmCounts(requests=1), None))
+    return canary.errors > 0 or canary.requests == 0

@@ -123,7 +123,7 @@ class Surroundings:
 
     def ejected_now(self, cases: Collection[Case], now: float) -> Mapping[str, Ejections]:
         """The ejections that callers see now, by uid; one question, none where they are not exported."""
-        if not self.exported.ejections:
+        if not self.exported.ejections or not cases:
             return {}
         subsets = {subset for case in cases for subset in case.subsets}
         end = math.floor(now * 10) / 10

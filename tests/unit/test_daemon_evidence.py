@@ -11,13 +11,14 @@ import pytest
 
 from canary.analysis.state import dump
 from canary.daemon.evidence import ALONE_S, CATCH_UP_TILES, Evidence
+from canary.daemon.surroundings import Exported
 from canary.daemon.tracks import Case
 from canary.engine.step import verdict_status
 from canary.errors import TelemetryAnswer, TelemetryUnavailable
 from canary.model.policy import Policy
 from canary.model.rollout import ArmStatus, Phase, Rollout, RolloutSpec, RolloutStatus, StepStatus, WeightChange
 from canary.model.verdict import ArmCounts, Outcome, Reason
-from canary.telemetry.queries import ServiceName, Workload
+from canary.telemetry.queries import ServiceName, SubsetName, Workload
 from canary.telemetry.tiles import StatusCounts, Tile, TileBatch
 
 BEGIN = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -294,6 +295,36 @@ def test_the_judge_of_an_ended_rollout_is_forgotten() -> None:
     evidence.forget_all_but([])
 
     assert evidence.verdict(case(), unix(31)) is None
+
+
+@pytest.mark.parametrize(
+    ("of_canary", "ejected", "is_aborted", "is_asked"),
+    [
+        ({("200", ""): 200}, 3, False, False),  # a healthy canary: Envoy ejects for errors only
+        ({("200", ""): 200, ("503", ""): 2}, 3, True, True),
+        ({}, 3, True, True),  # nobody gets through any more: its own counts are empty
+        ({}, 0, False, True),
+        ({("200", ""): 200, ("503", ""): 2}, 2, False, True),  # not all of them, as the policy's 100 % asks
+    ],
+)
+def test_ejected_hosts_of_the_canary_alone_are_a_disaster(
+    of_canary: Mapping[tuple[str, str], int], ejected: int, is_aborted: bool, is_asked: bool
+) -> None:
+    asked = []
+
+    class Ejecting(Source):
+        def ejections(self, subsets: Collection[SubsetName], *, last_end: float, **_: float) -> Any:
+            asked.append(frozenset(subsets))
+            return {one: {last_end: (ejected if one.subset == "v2" else 0, 3)} for one in subsets}
+
+    source = Ejecting(lambda workload, end: of_canary if workload.name == "payment-v2" else healthy(workload, end))
+    evidence = evidence_on(source)
+    evidence.exports(Exported(ejections=True))
+
+    aborted = evidence.look_for_disasters([case()], unix(2))
+
+    assert bool(aborted) == is_aborted
+    assert asked == ([frozenset(case().subsets)] if is_asked else [])
 
 
 def test_stables_past_is_read_once_and_from_recorded_times_alone() -> None:

@@ -35,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.out or (DOCS if is_whole else None)
     console = Console(width=max(150, Console().width))
     commit = _commit()  # before the work, which takes long enough for another to appear
-    cases = [case for case in (*target_rows(), *rival_cases(), *open_cases()) if case.row in rows]
+    asked = [case for case in (*target_rows(), *open_cases()) if case.row in rows]
+    if "rivals" in rows:
+        asked += rival_cases()
+    cases = list({case.key: case for case in asked}.values())
     results = _simulate(cases, rows, standard, options, commit)
     console.print(report.table(results, [row for row in rows if row in TITLES]))
     for row in ("rivals", "open"):

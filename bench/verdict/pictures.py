@@ -16,7 +16,7 @@ COLOURS = ("#1f5fbf", "#c4572b", "#8a8a8a", "#7b4fa3", "#b08c1d", "#2f8f6b", "#4
 """Ours first; the others in the order of the rules."""
 
 PERCENT_OF_CURVE = "→ "
-SAME_TRAFFIC = "A/A 50 rps, 0.1 %"
+SAME_TRAFFIC = "50 rps, 0.1 %"
 """The harmless case with the traffic of the detection curves."""
 TOLERABLE = 0.01
 
@@ -57,15 +57,10 @@ def draw_all(results: Results, folder: Path, suffix: str = "svg") -> list[Path]:
     return written
 
 
-def _rules(results: Results) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(line.who for line in results.of("rivals")))
-
-
 def _false_rollbacks(results: Results) -> Figure:
     from matplotlib import pyplot
 
-    cases = list(dict.fromkeys(line.case for line in results.of("rivals") if line.figure == "rolled back"))
-    rules = _rules(results)
+    cases, rules = results.compared("rolled back"), (OURS, *results.rules)
     figure, axes = pyplot.subplots(figsize=(9.5, 6.4))
     height = 0.8 / len(rules)
     for place, who in enumerate(rules):
@@ -73,9 +68,9 @@ def _false_rollbacks(results: Results) -> Figure:
         at = [number + (place - (len(rules) - 1) / 2) * height for number in range(len(cases))]
         axes.barh(at, shares, height * 0.9, color=COLOURS[place % len(COLOURS)], label=who)
         for where, share in zip(at, shares, strict=True):
-            text = f"{share:.1f}" if share < 10 else f"{share:.0f}"
+            text = f"{share:.1f}" if share < 9.95 else f"{share:.0f}"
             axes.text(share + 0.8, where, text, va="center", fontsize=7.5, color="#333333")
-    axes.set_yticks(range(len(cases)), [case.removeprefix("A/A ") for case in cases])
+    axes.set_yticks(range(len(cases)), cases)
     axes.invert_yaxis()
     axes.set_xlim(0, 108)
     axes.grid(visible=False, axis="y")
@@ -88,14 +83,14 @@ def _false_rollbacks(results: Results) -> Figure:
 def _detection(results: Results) -> Figure:
     from matplotlib import pyplot
 
-    cases = list(dict.fromkeys(line.case for line in results.of("rivals") if line.figure == "caught"))
+    cases = results.compared("caught")
     shares = [float(case.removeprefix(PERCENT_OF_CURVE).removesuffix(" %")) for case in cases]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11.5, 4.8))
-    for place, who in enumerate(_rules(results)):
+    for place, who in enumerate((OURS, *results.rules)):
         colour, width = COLOURS[place % len(COLOURS)], 2.6 if who == OURS else 1.4
         caught = [100 * results.one(case, who, "caught").value for case in cases]
         requests = [results.one(case, who, "requests p50").value for case in cases]
-        is_jumpy = results.one(SAME_TRAFFIC, who, "rolled back").value > TOLERABLE
+        is_jumpy = results.one(SAME_TRAFFIC, who, "rolled back").low > TOLERABLE
         style = {"color": colour, "linewidth": width, "marker": "o", "markersize": 4, "zorder": 3 if who == OURS else 2}
         style["linestyle"] = ":" if is_jumpy else "-"
         right.plot(shares, caught, label=who, **style)

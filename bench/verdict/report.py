@@ -74,13 +74,9 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 
 def _rivals(results: Results) -> str:
-    lines = results.of("rivals")
-    harmless = _names(line.case for line in lines if line.figure == "rolled back")
-    bad = _names(line.case for line in lines if line.figure == "caught")
-    rules = _names(line.who for line in lines)
-    alarms = (
-        (who, *(f"{100 * results.one(case, who, 'rolled back').value:.1f} %" for case in harmless)) for who in rules
-    )
+    harmless, bad = results.compared("rolled back"), results.compared("caught")
+    rules = (OURS, *results.rules)
+    alarms = ((who, *(_percent(results.one(case, who, "rolled back").value) for case in harmless)) for who in rules)
     parts = [
         "## Beside other controllers' rules, on the same traffic\n",
         "Written from their descriptions and sources (`bench/verdict/rivals.py`): checks every 10 s over the last 30 s "
@@ -88,7 +84,7 @@ def _rivals(results: Results) -> str:
         f"*{OURS}* has the policy *relative*.\n",
         "![False rollbacks](pictures/false-rollbacks.svg)\n",
         "Identical canaries that are rolled back:\n",
-        _grid(("rule", *(case.removeprefix("A/A ") for case in harmless)), alarms),
+        _grid(("rule", *harmless), alarms),
         "![Requests until a bad canary is caught](pictures/detection.svg)\n",
         "A canary beside a stable with 0.1 % errors at 50 rps, by the canary's error rate: caught, canary requests and "
         "errors until the rollback (medians; - when less than half were caught):\n",
@@ -153,8 +149,9 @@ def _open_caught(results: Results, case: str) -> str:
     return f"{100 * caught.value:.1f} % / {100 * paused.value:.1f} %{median}"
 
 
-def _names(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def _percent(share: float) -> str:
+    """With as many digits as say something."""
+    return f"{100 * share:.2f} %" if 0 < share < 0.01 else f"{100 * share:.3g} %"
 
 
 def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -43,7 +43,17 @@ class Results:
     curves: tuple[Curve, ...] = field(default=())
 
     def of(self, row: str) -> tuple[Line, ...]:
-        return tuple(line for line in self.lines if line.row == row)
+        """The figures of our judge in a row."""
+        return tuple(line for line in self.lines if line.row == row and line.who == OURS)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Who judged besides us."""
+        return tuple(dict.fromkeys(line.who for line in self.lines if line.who != OURS))
+
+    def compared(self, figure: str) -> tuple[str, ...]:
+        """The cases that others judged too and that have such a figure."""
+        return tuple(dict.fromkeys(line.case for line in self.lines if line.who != OURS and line.figure == figure))
 
     def one(self, case: str, who: str, figure: str) -> Estimate:
         """Raises KeyError when the run has no such figure."""

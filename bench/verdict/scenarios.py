@@ -15,7 +15,7 @@ from typing import Literal
 from bench.verdict.disturbances import ArmNoise, Blip, Bursts, ColdStart, Disturbance, Drift, Outage
 from bench.verdict.drive import Driving
 from bench.verdict.figures import Mean, Quantile, Share, Target
-from bench.verdict.rivals import Rule
+from bench.verdict.rivals import RULES, Rule
 from bench.verdict.traffic import Latency, Plan, Traffic
 
 RATES = (50.0, 1000.0)
@@ -88,7 +88,7 @@ def _identical() -> Iterator[Case]:
     for rps in RATES:
         for base in BASES:
             name = of_rate(rps, base)
-            yield Case("1", name, Traffic(rps, base), (false_rollbacks(0.005),))
+            yield Case("1", name, Traffic(rps, base), (false_rollbacks(0.005),), rules=RULES)
             for windows, often in ((1, "every window"), (5, "every 5 windows")):
                 noisy = Traffic(rps, base, disturbances=(ArmNoise(windows),))
                 yield Case("1", f"{name}, arm noise new {often}", noisy, (false_rollbacks(0.01),))

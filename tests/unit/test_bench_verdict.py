@@ -344,7 +344,8 @@ def test_the_same_seed_gives_the_same_endings_on_any_number_of_processes() -> No
 def test_every_case_has_a_name_of_its_own_and_a_figure() -> None:
     from bench.verdict.more_scenarios import open_cases, rival_cases
 
-    cases = (*target_rows(), *rival_cases(), *open_cases())
+    others = [case for case in rival_cases() if case.row == "rivals"]
+    cases = (*target_rows(), *others, *open_cases())
     keys = [case.key for case in cases]
 
     assert len(set(keys)) == len(keys)

@@ -87,7 +87,10 @@ def _instant(found: Sequence[Mapping[str, Any]], name: str) -> str:
     seen = [one[name] for one in found if one.get(name) and one[name]["at"] is not None]
     if not seen:
         return ""
-    text = f"{statistics.median(one['at'] for one in seen):.1f} s"
+    at = statistics.median(one["at"] for one in seen)
+    if at < 0:
+        return "before it"  # the decision did not wait for this
+    text = f"{at:.1f} s"
     if "requests" not in seen[0]:
         return text
     requests, bad = (number(statistics.median(one[count] for one in seen)) for count in ("requests", "bad"))

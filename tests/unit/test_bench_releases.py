@@ -68,7 +68,7 @@ def test_the_table_has_the_others_figures_and_a_sentence_whatever_was_measured(r
 
 def test_the_page_says_where_the_seconds_went_and_what_was_not_kept() -> None:
     known = {"at": 2.25, "requests": 12, "bad": 11}
-    at = {"scraped": known, "tile": known, "decided": known, "off": known, "written": {"at": 2.5}}
+    at = {"scraped": known, "tile": known | {"at": -2.0}, "decided": known, "off": known, "written": {"at": 2.5}}
     slow = replace(ROLLED_BACK, from_first_bad=at, exposed=401)
     about = dict.fromkeys(("runsPerCase", "seed", "commit", "machine"), "x")
     about |= {"requestsPerSecond": 50.0, "scrapeSeconds": 5.0, "stableRanSeconds": 120.0}
@@ -78,5 +78,6 @@ def test_the_page_says_where_the_seconds_went_and_what_was_not_kept() -> None:
     assert "| every request fails | 1 RolledBack | **4.2** (4.2) | **20** (20) | **21** (21) |" in said
     assert "| Argo Rollouts |  | 38 | 453 |  |" in said
     assert "- slow: median of requests exposed is 401, at most 400 expected" in said
+    assert "| end of the newest settled tile | before it |" in said
     assert "| decision | 2.2 s (12, 11) |" in said
     assert "| weight 0 on the route | 2.5 s |" in said

@@ -46,6 +46,11 @@ class Recording:
         """An answer by tile end, in the seconds of the recording."""
         return {end - BEGIN: value for end, value in by_end.items()}
 
+    @staticmethod
+    def second(at: float) -> float:
+        """A moment (Unix seconds) in the seconds of the recording."""
+        return round(at - BEGIN, 3)
+
     def write(self, directory: Path) -> None:
         """Into Prometheus' storage in `directory`."""
         text = directory.parent / "openmetrics.txt"

@@ -92,16 +92,21 @@ def window(
 
 
 def look_back_s(policy: Policy, status: RolloutStatus, tile_s: float, now: float) -> float:
-    """How far the fast abort looks back at `now` (seconds): the outlier interval, or less while the canary is younger.
+    """How far the fast abort looks back at `now` (seconds): the outlier interval, or less while the weight is younger.
 
     Both versions must be seen over the same time: over the whole interval, an outage of both that began with the
-    canary's first requests is nearly all of the canary's time and little of stable's. Halves and quarters only, so
-    that many rollouts still share a few queries; never less than two scrapes, or nothing could have been counted.
+    canary's first requests, or with a jump of its weight, is most of the canary's requests and few of stable's. Halves
+    and quarters only, so that many rollouts still share a few queries; never less than two scrapes, or nothing could
+    have been counted.
     """
     interval_s = policy.outlier_detection.interval.total_seconds()
     step = status.step.index if status.step else 0
-    begun = next((change.reached for change in status.weight_changes if step == 0 or change.weight > 0), None)
-    needed_s = max(now - begun.timestamp() if begun else interval_s, 2 * tile_s)
+    reached = [
+        change.reached.timestamp()
+        for change in status.weight_changes
+        if change.reached is not None and (step == 0 or change.weight > 0)
+    ]
+    needed_s = max(now - max(reached) if reached else interval_s, 2 * tile_s)
     return next((part for part in (interval_s / 4, interval_s / 2) if part >= needed_s), interval_s)
 
 

@@ -187,10 +187,13 @@ def test_the_warm_up_counts_from_the_first_traffic_and_the_bake_goes_on_with_the
 @pytest.mark.parametrize(
     ("alive_s", "looks_back_s"), [(0.5, 2.5), (2.5, 2.5), (2.6, 5.0), (5.0, 5.0), (5.1, 10.0), (600.0, 10.0)]
 )
-def test_a_young_canary_and_stable_are_seen_over_the_same_time(alive_s: float, looks_back_s: float) -> None:
+@pytest.mark.parametrize("earlier", [(), (change(1, 10, 10, 11),)])
+def test_a_young_weight_of_the_canary_and_stable_are_seen_over_the_same_time(
+    alive_s: float, looks_back_s: float, earlier: tuple[WeightChange, ...]
+) -> None:
     status = RolloutStatus(
-        step=StepStatus(index=1, of=5),
-        weight_changes=(change(0, 0, 0, 1), change(1, 10, 60, 60), change(2, 25, 70, 71)),
+        step=StepStatus(index=2, of=5),
+        weight_changes=(change(0, 0, 0, 1), *earlier, change(2, 25, 60, 60), change(3, 50, 700, None)),
     )
 
     assert look_back_s(POLICY, status, 1.0, unix(60 + alive_s)) == looks_back_s

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
 
@@ -24,10 +24,14 @@ from canary.daemon.surroundings import Exported, Surroundings
 from canary.daemon.tracks import Case, Track
 from canary.errors import TelemetryError
 from canary.model.verdict import SourceState, Verdict
+from canary.telemetry.preflight import SHORTEST_SETTLE_S
 from canary.telemetry.source import PrometheusSource
 
 CATCH_UP_TILES = 20
-"""Who is further behind than this (a restart, an outage) gets a query of his own, so that the batch stays short."""
+"""Who is further behind than this, and than two ticks (a restart, an outage), is not in the batch: it stays short."""
+
+TILES_AT_ONCE = 2000
+"""Tiles of all rollouts together that are asked for at once to catch up."""
 
 ALONE_S = 1.0
 """How long one tick may spend on questions that serve one rollout only (seconds), after those that serve all."""
@@ -54,6 +58,7 @@ class Evidence:
         self._surroundings = Surroundings(source, self._metrics, clock)
         self._feeder = Feeder(source, self._surroundings, self._metrics, clock)
         self._disasters = Disasters(source, self._surroundings)
+        self._settle_s = SHORTEST_SETTLE_S
         self.tick_s = 1.0
         """Time between two ticks in seconds, as it is now."""
 
@@ -95,7 +100,7 @@ class Evidence:
         A source that does not answer is noted in every judge's state; nothing is raised.
         """
         problem = ""
-        self._feeder.is_behind = False
+        self._feeder.is_behind, self._settle_s = False, settle_s
         by_tile: dict[float, list[Case]] = defaultdict(list)
         for case in cases:
             by_tile[case.tile_s].append(case)
@@ -103,7 +108,7 @@ class Evidence:
             step = round(tile_s * 1000)
             last_end = (round((now - settle_s) * 1000) // step) * step / 1000
             reach = Reach(last_end, tile_s, settle_s, now)
-            tracked = [(case, track) for case in group if (track := self._track(case, settle_s))]
+            tracked = [(case, track) for case in group if (track := self._track(case))]
             judged = [pair for pair in tracked if pair[1].baseline is not None]
             waiting = [pair for pair in tracked if pair[1].baseline is None and pair[1].aborted is None]
             problem = self._feed(judged, reach) or problem
@@ -127,28 +132,28 @@ class Evidence:
         tracked = [(case, track) for case in cases if (track := self._track(case))]
         return self._disasters.look(tracked, now)
 
-    def _track(self, case: Case, settle_s: float = 0.0) -> Track | None:
+    def _track(self, case: Case) -> Track | None:
         track = self._tracks.get(case.rollout.uid)
         if track is None:
             first = windows.first_tile_end(case.rollout.status, case.tile_s)
             if first is None:
                 return None
-            state = SourceState(available=True, tile_s=case.tile_s, settle_s=settle_s)
+            state = SourceState(available=True, tile_s=case.tile_s, settle_s=self._settle_s)
             track = self._tracks[case.rollout.uid] = Track(Judge(case.policy), state, first)
         return track
 
     def _feed(self, pairs: Sequence[Pair], reach: Reach) -> str:
-        """All who are near in one batch, then who is far behind one after the other while there is time.
+        """All who are near in one batch, then who is far behind, some after the others while there is time.
 
         Returns why the source is away, "" when it answered.
         """
-        near = reach.last_end - CATCH_UP_TILES * reach.tile_s
+        near = reach.last_end - max(CATCH_UP_TILES * reach.tile_s, 2 * self.tick_s)
         problem = self._feeder.feed([pair for pair in pairs if self._is_due(pair, near, reach)], reach)
         until = self._clock() + ALONE_S
-        for pair in [pair for pair in pairs if pair[1].next_end <= near]:
+        for some in _at_once([pair for pair in pairs if pair[1].next_end <= near], reach):
             if problem or self._must_wait(until):
                 break
-            problem = self._feeder.feed([pair], reach)
+            problem = self._feeder.feed(some, reach)
         return problem
 
     def _is_due(self, pair: Pair, near: float, reach: Reach) -> bool:
@@ -194,3 +199,18 @@ class Evidence:
         is_over = self._clock() > until
         self._feeder.is_behind = self._feeder.is_behind or is_over
         return is_over
+
+
+def _at_once(behind: Sequence[Pair], reach: Reach) -> Iterator[list[Pair]]:
+    """Those who are about as far behind together, as many as `TILES_AT_ONCE` allows and always one at least."""
+    group: list[Pair] = []
+    tiles = 0.0
+    for pair in sorted(behind, key=lambda pair: pair[1].next_end):
+        if not group:
+            tiles = (reach.last_end - pair[1].next_end) / reach.tile_s + 1
+        elif (len(group) + 1) * tiles > TILES_AT_ONCE:
+            yield group
+            group, tiles = [], (reach.last_end - pair[1].next_end) / reach.tile_s + 1
+        group.append(pair)
+    if group:
+        yield group

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import structlog
+
 from canary.daemon import windows
 from canary.daemon.metrics import Metrics
 from canary.daemon.surroundings import Around, Surroundings
@@ -20,6 +22,8 @@ from canary.telemetry.tiles import TileBatch, arm_counts
 
 OWN_METRICS_S = 1.0
 """How long one tick may spend on the policies' own metrics (seconds)."""
+
+log = structlog.get_logger(__name__)
 
 Pair = tuple[Case, Track]
 
@@ -79,7 +83,14 @@ class Feeder:
                     self.is_behind = True
                     continue
                 own = self._surroundings.own_metrics(case, first_end=track.next_end, last_end=reach.last_end)
-            self._absorb(case, track, batch, replace(around, own=own), reach)
+            try:
+                self._absorb(case, track, batch, replace(around, own=own), reach)
+            except Exception:
+                # one rollout whose figures we stumble over must not keep the others from being judged, nor go on with
+                # half of its windows: it is logged whole and begun again
+                log.exception("figures could not be judged", rollout=case.rollout.full_name)
+                self._metrics.source_failures.inc()
+                track.start_over(case, self._clock())
         return ""
 
     def _tiles(self, pairs: Sequence[Pair], first_end: float, reach: Reach) -> TileBatch:

@@ -14,6 +14,7 @@ import structlog
 from canary.analysis.judge import Judge
 from canary.analysis.record import Recorder
 from canary.analysis.share import ShareWatch
+from canary.daemon import windows
 from canary.daemon.pauses import Pause
 from canary.model.policy import Policy
 from canary.model.rollout import Rollout
@@ -104,6 +105,15 @@ class Track:
             if self.aborted is None:
                 self.judge, self.baseline = Judge(case.policy, baseline), baseline
                 self.recorder = self._new_recorder(case, baseline)
+
+    def start_over(self, case: Case, now: float) -> None:
+        """Forget all windows and begin again from the baseline, after a pause; `now` is monotonic seconds."""
+        first = windows.first_tile_end(case.rollout.status, case.tile_s)
+        assert first is not None  # it has been fed
+        self.pause.failed(now)
+        self.is_away("its figures could not be judged, which is a fault of canary's: see the controller's log")
+        with self.lock:
+            self.judge, self.baseline, self.next_end, self.share = Judge(case.policy), None, first, ShareWatch()
 
     def is_away(self, why: str) -> None:
         """The source did not answer, or not for this rollout."""

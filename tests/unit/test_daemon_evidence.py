@@ -473,6 +473,56 @@ def test_a_tick_that_only_goes_on_with_what_was_left_over_asks_nobody_else_again
     assert len(source.asked) == 1  # no new tile either, but is it still fresh?
 
 
+def test_after_an_outage_those_who_are_as_far_behind_are_caught_up_together() -> None:
+    source = Source()
+    evidence = evidence_on(source)
+    cases = [case(namespace=f"shop-{index}") for index in range(8)]
+    evidence.tick(cases, unix(31), SETTLE_S)
+    source.asked.clear()
+
+    evidence.tick(cases, unix(31 + 5 * 300), SETTLE_S)
+
+    assert [len(workloads) for workloads, _, _ in source.asked] == [12, 4]  # at most 2,000 tiles of rollouts at once
+    alone = evidence_on(Source())
+    alone.tick(cases[:1], unix(31), SETTLE_S)
+    alone.tick(cases[:1], unix(31 + 5 * 300), SETTLE_S)
+    assert state_of(evidence, cases[0]) == state_of(alone, cases[0])
+
+
+def test_ticks_that_are_far_apart_still_ask_for_all_at_once() -> None:
+    source = Source()
+    evidence = evidence_on(source)
+    evidence.tick_s = 150.0
+    cases = [case(namespace=f"shop-{index}") for index in range(4)]
+    evidence.tick(cases, unix(31), SETTLE_S)
+    source.asked.clear()
+
+    evidence.tick(cases, unix(181), SETTLE_S)
+
+    assert [len(workloads) for workloads, _, _ in source.asked] == [8]
+
+
+def test_a_rollout_that_cannot_be_judged_stops_nobody_else_and_is_begun_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evidence = evidence_on(Source())
+    broken, other = case(namespace="broken"), case(namespace="other")
+    evidence.tick([broken, other], unix(31), SETTLE_S)
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("for the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evidence._tracks[broken.rollout.uid].judge, "observe", fails)
+        evidence.tick([broken, other], unix(36), SETTLE_S)
+        held = evidence.verdict(broken, unix(36))
+
+    assert held is not None
+    assert (held.outcome, held.reason) == (Outcome.HOLD, Reason.UNAVAILABLE)
+    evidence.tick([broken, other], unix(41), SETTLE_S)
+    assert state_of(evidence, broken) == state_of(evidence, other)
+
+
 def test_many_rollouts_at_once_are_begun_in_slices_so_that_looks_for_disasters_go_on() -> None:
     clock = [0.0]
 

@@ -72,23 +72,27 @@ class _Release:
 
 
 def _run(options: argparse.Namespace, folder: Path) -> dict[Case, list[Run]]:
-    """All releases, the longest first. Raises SandboxError when one cannot go on; then none runs any more."""
+    """All releases, the longest first. Raises SandboxError when one cannot go on; then none runs any more.
+
+    In waves: a sandbox takes seconds of a processor to start, and would make requests of those beside it slow, which is
+    the past that a release there is judged by.
+    """
     runs: dict[Case, list[Run]] = {case: [] for case in CASES if options.case is None or case.name in options.case}
     numbers = range(1, options.runs + 1)
     waiting = [_Release(case, number, folder, options) for case in reversed(runs) for number in numbers]
-    running: list[_Release] = []
-    with ExitStack() as stack:
-        while waiting or running:
-            while waiting and len(running) < options.side_by_side:
-                running.append(waiting.pop(0))
-                running[-1].child.start()
-                stack.callback(running[-1].child.stop, _ENDING_S)
-            for one in list(running):
-                if (run := one.result()) is not None:
-                    running.remove(one)
-                    runs[one.case].append(run)
-                    _tell(one.name, run)
-            time.sleep(_POLL_S)
+    while waiting:
+        wave, waiting = waiting[: options.side_by_side], waiting[options.side_by_side :]
+        with ExitStack() as stack:
+            for one in wave:
+                one.child.start()
+                stack.callback(one.child.stop, _ENDING_S)
+            while wave:
+                time.sleep(_POLL_S)
+                for one in list(wave):
+                    if (run := one.result()) is not None:
+                        wave.remove(one)
+                        runs[one.case].append(run)
+                        _tell(one.name, run)
     return runs
 
 

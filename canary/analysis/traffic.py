@@ -122,7 +122,8 @@ def _between(points: Sequence[tuple[float, float]], where: float) -> float:
             return after
         if where < high:
             part = (where - low) / (high - low)
-            return 1 - NORMAL.cdf(_deviate(before) + part * (_deviate(after) - _deviate(before)))
+            share = 1 - NORMAL.cdf(_deviate(before) + part * (_deviate(after) - _deviate(before)))
+            return min(before, max(after, share))  # none stays none: the deviate of it is only as good as none
     return points[-1][1]
 
 

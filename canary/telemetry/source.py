@@ -40,6 +40,8 @@ TILES_PER_QUERY = 500
 
 EXPORTERS_S = 60.0
 """How long it is believed which exporter measures which node: machines come and go more slowly."""
+MISSING_EXPORTER_S = 5.0
+"""How soon it is asked again who measures a node that nobody measured."""
 
 
 class PrometheusSource:
@@ -196,7 +198,9 @@ class PrometheusSource:
             return known
         found = read_exporters(self._helping.at(exporters_query(nodes, last_end - first_end), last_end), nodes)
         if is_recent:
-            self._exporters = (nodes, now + EXPORTERS_S, found)
+            are_all_there = nodes <= frozenset().union(*found.nodes.values())
+            # one that is not scraped yet will be soon: a minute without its noise would be a minute of wrong evidence
+            self._exporters = (nodes, now + (EXPORTERS_S if are_all_there else MISSING_EXPORTER_S), found)
         return found
 
     def control_plane(self, *, first_end: float, last_end: float, tile_s: float) -> Mapping[float, str]:

@@ -357,6 +357,7 @@ def test_every_case_has_a_name_of_its_own_and_a_figure() -> None:
 def test_a_quick_run_prints_the_table_and_writes_it(
     tmp_path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("matplotlib", reason="comes with `scripts/setup bench`")
     monkeypatch.setenv("COLUMNS", "200")
 
     assert main(["--rows", "3", "--quick", "--processes", "1", "--out", str(tmp_path)]) == 0

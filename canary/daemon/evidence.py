@@ -148,9 +148,11 @@ class Evidence:
         Returns why the source is away, "" when it answered.
         """
         near = reach.last_end - max(CATCH_UP_TILES * reach.tile_s, 2 * self.tick_s)
-        problem = self._feeder.feed([pair for pair in pairs if self._is_due(pair, near, reach)], reach)
+        together = [pair for pair in pairs if self._is_due(pair, near, reach)]
+        problem = self._feeder.feed([pair for pair in together if not pair[1].is_apart], reach)
         until = self._clock() + ALONE_S
-        for some in _at_once([pair for pair in pairs if pair[1].next_end <= near], reach):
+        behind = [pair for pair in pairs if pair[1].next_end <= near and not pair[1].is_apart]
+        for some in (*_at_once(behind, reach), *([pair] for pair in pairs if pair[1].is_apart)):
             if problem or self._must_wait(until):
                 break
             problem = self._feeder.feed(some, reach)

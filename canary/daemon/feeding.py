@@ -65,6 +65,7 @@ class Feeder:
                 problems = [self.feed(part, reach) for part in (pairs[:half], pairs[half:])]
                 return problems[0] or problems[1]
             pairs[0][1].is_away(str(error))
+            pairs[0][1].is_apart = True
             return ""
         except TelemetryError as error:
             for _, track in pairs:
@@ -96,7 +97,7 @@ class Feeder:
     def _tiles(self, pairs: Sequence[Pair], first_end: float, reach: Reach) -> TileBatch:
         return self._source.tiles(
             {workload for case, _ in pairs for workload in case.arms},
-            frozenset[float]().union(*(track.judge.bounds for _, track in pairs)),
+            {workload: track.judge.bounds for case, track in pairs for workload in case.arms},
             first_end=first_end,
             last_end=reach.last_end,
             tile_s=reach.tile_s,
@@ -110,7 +111,7 @@ class Feeder:
 
     def _absorb(self, case: Case, track: Track, batch: TileBatch, around: Around, reach: Reach) -> None:
         with track.lock:
-            track.fed_at = reach.now
+            track.fed_at, track.is_apart = reach.now, False
             _note_state(case, track, batch, reach)
             for window in self._windows(case, track, batch, reach):
                 is_evidence = track.observe(case, around.put_on(window, case), reach.now)

@@ -94,6 +94,8 @@ class Track:
     lock: threading.Lock = field(default_factory=threading.Lock)
     aborted: Verdict | None = None
     share: ShareWatch = field(default_factory=ShareWatch)
+    is_apart: bool = False
+    """Its counts made an answer unusable: it is asked for alone from then on, and spoils nobody's batch any more."""
     pause: Pause = field(default_factory=Pause)
     """Between two attempts at reading its baseline."""
     lost: str | None = None

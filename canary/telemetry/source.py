@@ -32,7 +32,16 @@ from canary.telemetry.queries import (
 )
 from canary.telemetry.settings import SourceSettings
 from canary.telemetry.steal import Exporters, exporters_query, read_exporters, read_steal, steal_query
-from canary.telemetry.tiles import Grid, StatusCounts, Tile, TileBatch, read_statuses, read_tiles
+from canary.telemetry.tiles import (
+    Bounds,
+    Grid,
+    StatusCounts,
+    Tile,
+    TileBatch,
+    bounds_of,
+    read_statuses,
+    read_tiles,
+)
 from canary.telemetry.unattributed import read_unattributed, unattributed_query
 
 TILES_PER_QUERY = 500
@@ -98,7 +107,7 @@ class PrometheusSource:
     def tiles(
         self,
         workloads: Collection[Workload],
-        bounds_ms: Collection[float],
+        bounds_ms: Bounds,
         *,
         first_end: float,
         last_end: float,
@@ -107,7 +116,7 @@ class PrometheusSource:
     ) -> TileBatch:
         """The tiles that end at `first_end`, + `tile_s`, ... `last_end` (Unix seconds, multiples of `tile_s`).
 
-        Two queries, one when `bounds_ms` is empty. `openings_of` are those of the workloads for which the answer tells
+        Two queries, one when there are no bounds. `openings_of` are those of the workloads for which the answer tells
         which scrapes their tiles count from. Raises ValueError for ends that are not multiples of the tile.
         """
         grid = Grid.spanning(first_end, last_end, tile_s)
@@ -118,8 +127,9 @@ class PrometheusSource:
         if openings_of:
             query = f"{query}\nor {opening_query(self._scope(openings_of), tile_s)}"
         statuses = self._over(query, grid)
-        latencies = self._over(latency_query(scope, tile_s, bounds_ms), grid) if bounds_ms else []
-        return read_tiles(statuses, latencies, scope, grid, sorted(set(bounds_ms)))
+        every = {bound for workload in scope.workloads for bound in bounds_of(bounds_ms, workload)}
+        latencies = self._over(latency_query(scope, tile_s, every), grid) if every else []
+        return read_tiles(statuses, latencies, scope, grid, bounds_ms)
 
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float

@@ -38,6 +38,14 @@ NO_STATUSES: Mapping[Status, int] = MappingProxyType({})
 NO_BOUNDS: Mapping[float, int] = MappingProxyType({})
 
 
+Bounds = Collection[float] | Mapping[Workload, Collection[float]]
+"""Bucket bounds (ms) that every workload's histogram must have, or those of each: layouts may differ."""
+
+
+def bounds_of(bounds_ms: Bounds, workload: Workload) -> Collection[float]:
+    return bounds_ms.get(workload, ()) if isinstance(bounds_ms, Mapping) else bounds_ms
+
+
 @dataclass(frozen=True, slots=True)
 class StatusCounts:
     """Requests of one workload by (response code, gRPC status)."""
@@ -151,7 +159,7 @@ def read_statuses(rows: Sequence[Any], scope: Scope) -> Mapping[Workload, Status
 
 
 def read_tiles(
-    status_rows: Sequence[Any], latency_rows: Sequence[Any], scope: Scope, grid: Grid, bounds_ms: Collection[float]
+    status_rows: Sequence[Any], latency_rows: Sequence[Any], scope: Scope, grid: Grid, bounds_ms: Bounds
 ) -> TileBatch:
     """The range answers to `status_query` (with the newest samples, and perhaps openings) and `latency_query`."""
     statuses: dict[Workload, dict[int, dict[Status, int]]] = defaultdict(lambda: defaultdict(dict))
@@ -181,7 +189,7 @@ def read_tiles(
                 grid.start(index),
                 grid.end(index),
                 per_tile.get(index, NO_STATUSES),
-                *_timed(buckets.get(workload, {}).get(index, {}), bounds_ms, workload),
+                *_timed(buckets.get(workload, {}).get(index, {}), bounds_of(bounds_ms, workload), workload),
             )
             for index in range(grid.count)
         )

@@ -19,7 +19,7 @@ from canary.model.policy import Policy
 from canary.model.rollout import ArmStatus, Phase, Rollout, RolloutSpec, RolloutStatus, StepStatus, WeightChange
 from canary.model.verdict import ArmCounts, Outcome, Reason
 from canary.telemetry.queries import ServiceName, SubsetName, Workload
-from canary.telemetry.tiles import StatusCounts, Tile, TileBatch
+from canary.telemetry.tiles import Bounds, StatusCounts, Tile, TileBatch, bounds_of
 
 BEGIN = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TILE_S, SETTLE_S = 5.0, 2.0
@@ -64,15 +64,16 @@ class Source:
     asked_history: list[tuple[Workload, float, float]] = field(default_factory=list)
 
     def tiles(
-        self, workloads: Collection[Workload], bounds_ms: Collection[float], *, first_end: float, last_end: float,
+        self, workloads: Collection[Workload], bounds_ms: Bounds, *, first_end: float, last_end: float,
         tile_s: float, openings_of: Collection[Workload] = (),
     ) -> TileBatch:  # fmt: skip
         self.asked.append((frozenset(workloads), first_end, last_end))
-        self.asked_bounds.append(frozenset(bounds_ms))
+        self.asked_bounds.append(frozenset(b for one in workloads for b in bounds_of(bounds_ms, one)))
         self._answer(workloads)
         ends = [first_end + index * tile_s for index in range(round((last_end - first_end) / tile_s) + 1)]
         tiles = {
-            workload: tuple(self._tile(workload, end, tile_s, bounds_ms) for end in ends) for workload in workloads
+            workload: tuple(self._tile(workload, end, tile_s, bounds_of(bounds_ms, workload)) for end in ends)
+            for workload in workloads
         }
         openings = {arm: {end: end - tile_s - self.scraped_before_s for end in ends} for arm in openings_of}
         ends_seen = dict.fromkeys(workloads, last_end)
@@ -229,7 +230,13 @@ def test_one_workload_whose_answer_cannot_be_used_blinds_nobody_else() -> None:
     assert "le=123" in unlucky.sentence
     source.asked.clear()
     evidence.tick(cases, unix(65), SETTLE_S)
-    assert len(source.asked) <= 7  # halved, not one by one
+    assert [len(workloads) for workloads, _, _ in source.asked] == [14, 2]  # it spoils nobody's batch any more
+    source.odd = frozenset()
+    evidence.tick(cases, unix(70), SETTLE_S)
+    source.asked.clear()
+    evidence.tick(cases, unix(75), SETTLE_S)
+    assert [len(workloads) for workloads, _, _ in source.asked] == [16]
+    assert state_of(evidence, cases[3]) == state_of(evidence, cases[4])
     assert evidence.look_for_disasters(cases, unix(60)) == []
 
 

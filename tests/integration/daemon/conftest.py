@@ -41,7 +41,7 @@ from canary.model.verdict import ArmCounts, Outcome
 from canary.telemetry.preflight import SourceFacts
 from canary.telemetry.queries import ServiceName, Workload
 from canary.telemetry.settings import SourceSettings
-from canary.telemetry.tiles import StatusCounts, Tile, TileBatch
+from canary.telemetry.tiles import Bounds, StatusCounts, Tile, TileBatch, bounds_of
 
 REPOSITORY = Path(__file__).parents[3]
 Object = dict[str, Any]
@@ -85,14 +85,16 @@ class Counts:
         return SourceFacts(0.2, 0.0, "source", up_joined=True, blocking=self.blocking)
 
     def tiles(
-        self, workloads: Collection[Workload], bounds_ms: Collection[float], *, first_end: float, last_end: float,
+        self, workloads: Collection[Workload], bounds_ms: Bounds, *, first_end: float, last_end: float,
         tile_s: float, openings_of: Collection[Workload] = (),
     ) -> TileBatch:  # fmt: skip
         del openings_of
         self._answer("tiles", len(workloads))
         count = round((last_end - first_end) / tile_s) + 1
         ends = [round(first_end + index * tile_s, 3) for index in range(count)]
-        tiles = {one: tuple(self._tile(one, end, tile_s, bounds_ms) for end in ends) for one in workloads}
+        tiles = {
+            one: tuple(self._tile(one, end, tile_s, bounds_of(bounds_ms, one)) for end in ends) for one in workloads
+        }
         return TileBatch(tiles, last_end, frozenset(workloads), "source", dict.fromkeys(workloads, last_end))
 
     def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:

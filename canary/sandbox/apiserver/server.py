@@ -13,7 +13,8 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from canary.sandbox.apiserver import answers, credentials
+from canary.sandbox import credentials
+from canary.sandbox.apiserver import answers
 from canary.sandbox.apiserver.answers import ApiError
 from canary.sandbox.apiserver.builtin import BUILTIN
 from canary.sandbox.apiserver.objects import Objects, Request
@@ -56,10 +57,10 @@ async def serve(kubeconfig: Path, *, port: int = 0, history: int = HISTORY) -> A
     runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, credentials.HOST, port, ssl_context=identity.context)
+        site = web.TCPSite(runner, credentials.HOST, port, ssl_context=identity.context())
         await site.start()
         url = f"https://{credentials.HOST}:{runner.addresses[0][1]}"
-        credentials.write_kubeconfig(kubeconfig, url, identity)
+        credentials.write_kubeconfig(kubeconfig, url, identity.authority_pem, identity.token)
         _log.info("serving on %s, kubeconfig %s", url, kubeconfig)
         yield Running(url, kubeconfig, objects)
     finally:

@@ -1,6 +1,7 @@
-"""The server's identity for one run: a certificate authority and certificate for loopback, a token, a kubeconfig.
+"""An API server's identity for one run: a certificate authority and certificate for loopback, a token, a kubeconfig.
 
-Nothing here outlives the run but the kubeconfig, which only its owner can read.
+For the embedded server and for a real one. Nothing here outlives the run but what is written for a folder of the run,
+which only its owner can read.
 """
 
 from __future__ import annotations
@@ -27,11 +28,21 @@ _NAME = "canary-sandbox"
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the server shows (`context`) and what its clients need (`authority_pem`, `token`)."""
+    """What the server shows (`certificate_pem`, with its `key_pem`) and its clients need (`authority_pem`, `token`)."""
 
-    context: ssl.SSLContext = field(repr=False)
     authority_pem: bytes
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
     token: str = field(repr=False)
+
+    def context(self) -> ssl.SSLContext:
+        """For a server in this process."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.NamedTemporaryFile(prefix="canary-") as file:  # created 0600; ssl only loads from a file
+            file.write(self.certificate_pem + self.key_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
 
 
 def create() -> Credentials:
@@ -56,11 +67,26 @@ def create() -> Credentials:
         .add_extension(issued_by, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return Credentials(
+        authority_pem=authority.public_bytes(serialization.Encoding.PEM),
+        certificate_pem=certificate.public_bytes(serialization.Encoding.PEM),
+        key_pem=_private_pem(key),
+        token=secrets.token_urlsafe(32),
     )
-    context = _context(certificate.public_bytes(serialization.Encoding.PEM) + private)
-    return Credentials(context, authority.public_bytes(serialization.Encoding.PEM), secrets.token_urlsafe(32))
+
+
+def signing_key() -> bytes:
+    """A new private key in PEM, as kube-apiserver signs the tokens of service accounts with and checks them by.
+
+    It finds the public half in SEC 1's form only, not in PKCS 8's.
+    """
+    return _private_pem(ec.generate_private_key(ec.SECP256R1()), serialization.PrivateFormat.TraditionalOpenSSL)
+
+
+def _private_pem(
+    key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8
+) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
 def _certificate(name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
@@ -90,23 +116,14 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _context(pem: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile(prefix="canary-") as file:  # created 0600; ssl only loads from a file
-        file.write(pem)
-        file.flush()
-        context.load_cert_chain(file.name)
-    return context
-
-
-def write_kubeconfig(path: Path, url: str, credentials: Credentials) -> None:
-    """Write a kubeconfig for `url`, readable by its owner only, in one atomic step."""
-    authority = base64.b64encode(credentials.authority_pem).decode()
+def write_kubeconfig(path: Path, url: str, authority_pem: bytes, token: str) -> None:
+    """Write a kubeconfig for the user of `token` at `url`, readable by its owner only, in one atomic step."""
+    authority = base64.b64encode(authority_pem).decode()
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": _NAME, "cluster": {"server": url, "certificate-authority-data": authority}}],
-        "users": [{"name": _NAME, "user": {"token": credentials.token}}],
+        "users": [{"name": _NAME, "user": {"token": token}}],
         "contexts": [{"name": _NAME, "context": {"cluster": _NAME, "user": _NAME, "namespace": "default"}}],
         "current-context": _NAME,
     }

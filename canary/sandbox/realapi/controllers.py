@@ -1,0 +1,44 @@
+"""kube-controller-manager with the controllers that a cluster without machines has work for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from canary.sandbox.process import Child
+from canary.sandbox.realapi.assets import Assets
+
+ACCOUNTS = "serviceaccount-controller"
+ROLES = "clusterrole-aggregation-controller"
+"""Without it `view`, `edit` and `admin` are empty: their rules are gathered from the roles that name them."""
+
+NAMES = (
+    "deployment-controller",
+    "replicaset-controller",
+    "garbage-collector-controller",
+    "namespace-controller",
+    ACCOUNTS,
+    "root-ca-certificate-publisher-controller",  # the ConfigMap that pods mount beside their token
+    ROLES,
+    "endpoints-controller",
+    "endpointslice-controller",
+    "disruption-controller",  # the status of PodDisruptionBudgets
+    "resourcequota-controller",
+    "validatingadmissionpolicy-status-controller",  # type-checks the expressions of policies
+)
+"""Those that run. Nodes, volumes, jobs, autoscaling, certificates and clouds have nothing here to control."""
+
+
+def child(assets: Assets, directory: Path, kubeconfig: Path, names: tuple[str, ...]) -> Child:
+    """The process, not started: it works as the kubeconfig's user on the API server whose folder this is."""
+    return Child(
+        "kube-controller-manager",
+        [
+            assets.controller_manager,
+            f"--kubeconfig={kubeconfig}",
+            f"--controllers={','.join(names)}",
+            f"--root-ca-file={directory / 'ca.crt'}",
+            "--leader-elect=false",  # there is no second one
+            "--secure-port=0",
+        ],
+        log=directory / "kube-controller-manager.log",
+    )

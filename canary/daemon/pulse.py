@@ -22,7 +22,8 @@ from canary.errors import ClusterError, TelemetryError
 from canary.mesh.router import Router
 from canary.model.rollout import Phase
 
-TICK, ABORT, FACTS = "tick", "abort", "facts"
+TICK, ABORT, FACTS, SLOTS = "tick", "abort", "facts", "slots"
+"""What is asked for: a tick, a look for disasters, the source's facts, and to let go of what others drive now."""
 
 LOOKS_SHARE = 0.1
 """Looks for disasters take at most this share of the time, ours and Prometheus': what takes longer comes less often."""
@@ -31,6 +32,11 @@ LONGEST_REST_S = 10.0
 """After a look that took its whole time limit, the next one comes all the same."""
 
 log = structlog.get_logger(__name__)
+
+
+def anywhere(_namespace: str) -> bool:
+    """The seam of a controller that shares with nobody."""
+    return True
 
 
 @dataclass
@@ -42,6 +48,8 @@ class Pulse:
     source: SourceWatch
     work: KeyedQueue[Key]
     metrics: Metrics
+    owns: Callable[[str], bool] = anywhere
+    """Whether this replica drives the rollouts of a namespace: nobody else's are asked for."""
     wall: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
     last_tick: float = 0.0
@@ -56,6 +64,8 @@ class Pulse:
                 self._wake(everybody=True)
             case "abort":
                 self._look()
+            case "slots":
+                self.evidence.forget_all_but(entry.rollout.uid for entry in self._own())
             case _:
                 with self.metrics.tick_seconds.time():
                     self._tick()
@@ -65,12 +75,15 @@ class Pulse:
         """The last tick left something over that should not wait for the next one's time."""
         return self.evidence.is_behind
 
+    def _own(self) -> list[Entry]:
+        return [entry for entry in self.caches.rollouts(None) if self.owns(entry.rollout.namespace)]
+
     def _tick(self) -> None:
         now = self.wall()
         if self.source.problem or self.source.not_yet or self.source.finding:
             self.source.refresh()
         exported = self.source.exported
-        cases = self._cases(self.caches.rollouts(None), exported)
+        cases = self._cases(self._own(), exported)
         if self.source.problem:
             self.metrics.source_failures.inc()
             self.evidence.source_failed(cases, self.source.problem)
@@ -94,7 +107,7 @@ class Pulse:
         if self.last_look:
             self.metrics.abort_period.set(max(0.0, now - self.last_look))
         self.last_look = now
-        entries = self.caches.rollouts(None)
+        entries = self._own()
         ended = _last_traffic(entries)
         cases = [case for case in self._cases(entries) if _is_alone_in_its_interval(case, ended, now)]
         if not cases or self.source.problem:
@@ -139,7 +152,7 @@ class Pulse:
         return cases
 
     def _wake(self, *, everybody: bool) -> None:
-        for entry in self.caches.rollouts(None):
+        for entry in self._own():
             if entry.rollout.status.phase.is_terminal:
                 continue
             if everybody or entry.rollout.status.phase is not Phase.PENDING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import VIRTUALSERVICE
+from canary.cluster.kinds import DESTINATIONRULE, VIRTUALSERVICE
 from canary.daemon.caches import Caches, Entry, named
 from canary.daemon.evidence import Evidence
 from canary.daemon.policies import FrozenPolicies, PolicyFolder
@@ -53,6 +53,7 @@ class Observer:
         policy = self.frozen.get(status.policy.digest) if status.policy else None
         route = status.pinned_route(rollout.namespace)
         state, problem = self._route(view, route, status)
+        lost = self._lost_subsets(view, route, status.phase)
         verdict, observed_weight, share_problem = None, None, ""
         if policy is not None and status.phase.divides_traffic and status.tile is not None:
             case = Case(rollout, policy)
@@ -74,7 +75,8 @@ class Observer:
             observed_weight=observed_weight,
             share_problem=share_problem,
             superseded_by=superseded_by,
-            manager=self._manager(view, route, state, rollout),
+            manager=self._manager(view, route, state, rollout, lost),
+            lost_subsets=lost,
             tile=self.source.tile,
             rollbacks=self._rollbacks(rollout),
         )
@@ -225,20 +227,32 @@ class Observer:
         except FindingError:
             return True  # the route is gone, and what was on it
 
-    def _manager(self, view: MeshView, route: Route | None, state: RouteState | None, rollout: Rollout) -> str:
-        """Who moved our weights; asked only when they were moved (managedFields are not kept in memory)."""
+    def _lost_subsets(self, view: MeshView, route: Route | None, phase: Phase) -> frozenset[str]:
+        if route is None or not (phase.divides_traffic or phase is Phase.ROLLING_BACK):
+            return frozenset()
+        return self.router.lost_subsets(view, route)
+
+    def _manager(
+        self, view: MeshView, route: Route | None, state: RouteState | None, rollout: Rollout, lost: frozenset[str]
+    ) -> str:
+        """Who moved our weights, or took a subset out; asked only then (managedFields are not kept in memory)."""
         status = rollout.status
         changes = status.weight_changes
         settled = bool(changes) and changes[-1].reached is not None and status.phase.divides_traffic
-        if route is None or state is None or not settled or state.says(status.weight.desired):
+        is_moved = settled and not (state is not None and state.says(status.weight.desired))
+        if route is None or not (is_moved or lost):
             return status.drift.manager if status.drift else ""
         try:
-            live = self.gateway.get(VIRTUALSERVICE, route.namespace, route.virtual_service)
+            if is_moved:
+                found = [self.gateway.get(VIRTUALSERVICE, route.namespace, route.virtual_service)]
+                name, at = self.router.last_manager(replace(view, virtual_services=found), route)
+            else:
+                found = [
+                    self.gateway.get(DESTINATIONRULE, view.namespace, rule) for rule in self.router.rules(view, route)
+                ]
+                name, at = self.router.last_rule_manager(replace(view, destination_rules=found), route)
         except ClusterError:
-            return ""  # the drift itself is known; its author is only for the sentence
-        name, at = self.router.last_manager(
-            MeshView(view.namespace, [live], view.destination_rules, view.services, view.deployments), route
-        )
+            return ""  # what was changed is known; its author is only for the sentence
         return f"{name} at {at}" if name else ""
 
 

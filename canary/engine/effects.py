@@ -11,6 +11,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
+from canary.engine import hold_effects
 from canary.engine.actions import Announce, CleanUp, FreezePolicy, Prepare, SetFinalizer, Shift
 from canary.engine.case import Case, Outcome, moved, updated
 from canary.engine.look import Look
@@ -23,7 +24,6 @@ from canary.model.policy import FULL_WEIGHT
 from canary.model.rollout import (
     Cause,
     CauseStatus,
-    DriftStatus,
     Phase,
     PolicyStatus,
     RolloutStatus,
@@ -33,9 +33,6 @@ from canary.model.rollout import (
 )
 from canary.model.text import plain
 
-REASSERT_FIRST = timedelta(seconds=30)
-REASSERT_LONGEST = timedelta(minutes=10)
-REASSERT_DOUBLINGS = 5
 LOOK_AGAIN_S = 0.5
 
 _CAUSES: Mapping[Signal, Cause] = MappingProxyType(
@@ -50,6 +47,7 @@ _CAUSES: Mapping[Signal, Cause] = MappingProxyType(
         Signal.DRIFT_ABORT: Cause.DRIFT,
         Signal.NOT_READY: Cause.NOT_READY,
         Signal.ROUTE_LOST: Cause.ROUTE_LOST,
+        Signal.SUBSET_LOST: Cause.SUBSET_LOST,
         Signal.INCONCLUSIVE_ROLLBACK: Cause.INCONCLUSIVE,
     }
 )
@@ -188,43 +186,6 @@ def _why_paused(case: Case) -> str:
     return case.status.history[-1].sentence if case.status.history else case.why
 
 
-def _stop_clock(case: Case) -> Outcome:
-    new = updated(case.status, step_elapsed=case.elapsed, resumed_at=None, message=plain(f"HOLD: {case.why}", 2048))
-    return Outcome(new, after=(Announce("Warning", "Holding", case.why),))
-
-
-def _drift(case: Case) -> Outcome:
-    """Hold, say who, and set the weight again with a growing pause: never fight in a loop.
-
-    The pause grows with every time that this step's weight was moved or set again: somebody who moves it back at once
-    is a second controller, and it is not for us to win.
-    """
-    status, changes = case.status, case.status.weight_changes
-    if status.drift is None:  # from here on the configured weight is not the step's: no evidence until it is again
-        changes = (*changes, WeightChange(step=case.step, weight=status.weight.desired, asked=case.now))
-    old = None if case.lost_or_found else status.drift
-    tries = old.reasserted if old else 0
-    earlier = sum(change.step == case.step for change in changes) - 2
-    doublings = min(max(earlier, 0) + tries, REASSERT_DOUBLINGS)
-    drift = DriftStatus(
-        since=old.since if old else case.now,
-        manager=plain(case.observed.manager, 253),
-        reasserted=tries + 1 if old and case.observed.route else tries,
-        next_try=case.now + min(REASSERT_FIRST * 2**doublings, REASSERT_LONGEST),
-    )
-    new = updated(
-        status,
-        drift=drift,
-        weight_changes=changes,
-        step_elapsed=case.elapsed,
-        resumed_at=None,
-        message=plain(f"HOLD: {case.why}", 2048),
-    )
-    shift = (Shift(status.weight.desired, case.wants_header),) if old and case.observed.route else ()
-    announce = Announce("Warning", "Drift", case.why)
-    return Outcome(new, after=(*shift, announce))
-
-
 def _pause(case: Case) -> Outcome:
     found = pause_reason(case)
     assert found is not None  # the signal says so
@@ -281,11 +242,12 @@ EFFECTS: Mapping[Effect, Callable[[Case], Outcome]] = MappingProxyType(
         Effect.STALL: _stall,
         Effect.PIN: _pin,
         Effect.PREPARE: _prepare,
+        Effect.RESTORE: hold_effects.restore,
         Effect.BEGIN: _begin,
         Effect.SHIFT: _shift,
         Effect.START_CLOCK: _start_clock,
-        Effect.STOP_CLOCK: _stop_clock,
-        Effect.DRIFT: _drift,
+        Effect.STOP_CLOCK: hold_effects.stop_clock,
+        Effect.DRIFT: hold_effects.drift,
         Effect.PAUSE: _pause,
         Effect.RESUME: _resume,
         Effect.ADVANCE: _advance,

@@ -106,6 +106,14 @@ def route_lost(look: Look) -> str | None:
     return problem.sentence
 
 
+def subset_lost(look: Look) -> str | None:
+    """Putting it back would take no longer, but whoever took it out may do so again, each time at the users' cost."""
+    canary, stable, lost = look.status.canary, look.status.stable, look.observed.lost_subsets
+    if canary is None or stable is None or canary.subset not in lost or stable.subset in lost:
+        return None  # without stable's there is nothing to go back to: both are put back
+    return f"the canary's subset {canary.subset} is gone from the DestinationRule{holding.who(look)}"
+
+
 def inconclusive_rollback(look: Look) -> str | None:
     verdict = look.observed.verdict
     if not look.is_overdue or verdict is None:

@@ -32,10 +32,26 @@ def is_drift(look: Look) -> bool:
 def drift_sentence(look: Look) -> str:
     route, problem = look.observed.route, look.observed.route_problem
     if route is None:
-        return problem.sentence if problem else "the route cannot be read"
-    who = f" ({look.observed.manager} changed it last; unverified)" if look.observed.manager else ""
+        return f"{problem.sentence}{who(look)}" if problem else "the route cannot be read"
     header = "" if route.header == look.wants_header else ", header route " + ("present" if route.header else "missing")
-    return f"somebody else set the canary's weight to {route.weight} %{header}; it should be {look.desired} %{who}"
+    return (
+        f"somebody else set the canary's weight to {route.weight} %{header}; it should be {look.desired} %{who(look)}"
+    )
+
+
+def stable_subset_lost(look: Look) -> str | None:
+    """It is on the route and no DestinationRule has it: Envoy answers its callers 503 NC."""
+    stable = look.status.stable
+    if stable is None or not look.is_pinned or look.is_past_return:
+        return None
+    if stable.subset not in look.observed.lost_subsets:
+        return None
+    return f"stable's subset {stable.subset} is gone{who(look)}; it is put back"
+
+
+def who(look: Look) -> str:
+    """Who changed it last, for a sentence: what a client says of itself, which nobody has checked."""
+    return f" ({look.observed.manager} changed it last; unverified)" if look.observed.manager else ""
 
 
 def blind_reason(look: Look) -> str:

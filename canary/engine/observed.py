@@ -56,9 +56,10 @@ class Observed:
     `is_prepared` means the subsets exist, `is_clean` that nothing we added is left to take away. `source_problem` says
     why the metrics source cannot be used, "" when it can. `share_problem` says when the requests do not follow the
     weight. `waits_for` names the older attempt that is still on the route, `superseded_by` the attempt or revision that
-    takes over. `manager` is who last changed the route, when somebody else did. `tile` is the length of a tile that the
-    rollout's evidence is cut into from its first traffic on. `rollbacks` counts the earlier attempts at this revision
-    that were rolled back.
+    takes over. `manager` is who last changed the route, or the rule that lacks a subset, when somebody else did.
+    `lost_subsets` are those of the two arms that the mesh does not know any more. `tile` is the length of a tile that
+    the rollout's evidence is cut into from its first traffic on. `rollbacks` counts the earlier attempts at this
+    revision that were rolled back.
     """
 
     rollout: Rollout
@@ -79,5 +80,6 @@ class Observed:
     superseded_by: str = ""
     waits_for: str = ""
     manager: str = ""
+    lost_subsets: frozenset[str] = frozenset()
     tile: timedelta | None = None
     rollbacks: int = 0

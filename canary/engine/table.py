@@ -32,10 +32,12 @@ class Signal(StrEnum):
     READY = "ready"
     UNPREPARED = "subsets missing"
     ROUTE_LOST = "route lost"
+    SUBSET_LOST = "canary's subset lost"
     PROMOTE_FULL = "full promotion wished"
     UNREACHED = "weight not set yet"
     DRIFT = "weights moved by others"
     REACHED = "weight set"
+    STABLE_SUBSET_LOST = "stable's subset lost"
     PAUSE = "pause"
     RESUME = "resume"
     RESUME_BAKE = "resume the bake"
@@ -59,6 +61,7 @@ class Effect(StrEnum):
     STALL = "say what is wrong and wait"
     PIN = "pin revision, route and policy"
     PREPARE = "make the subsets"
+    RESTORE = "put the subsets back, stop the clock"
     BEGIN = "ask for the first step"
     SHIFT = "set the weight on the route"
     START_CLOCK = "start the step's clock"
@@ -110,7 +113,8 @@ def _table() -> Mapping[tuple[Phase, Signal], Rule]:
 
     for phase in (progressing, paused, promoting):
         on(phase, Effect.ROLL_BACK, back, Signal.FAIL, Signal.DRIFT_ABORT, Signal.INCONCLUSIVE_ROLLBACK)
-        on(phase, Effect.ROLL_BACK, back, Signal.ROUTE_LOST)
+        on(phase, Effect.ROLL_BACK, back, Signal.ROUTE_LOST, Signal.SUBSET_LOST)
+        on(phase, Effect.RESTORE, phase, Signal.STABLE_SUBSET_LOST)
         on(phase, Effect.SHIFT, phase, Signal.UNREACHED)
         on(phase, Effect.DRIFT, phase, Signal.DRIFT)
         on(phase, Effect.START_CLOCK, phase, Signal.REACHED)
@@ -138,6 +142,7 @@ def _table() -> Mapping[tuple[Phase, Signal], Rule]:
     on(promoting, Effect.END, Phase.SUCCEEDED, Signal.FINISH)
 
     on(back, Effect.SHIFT, back, Signal.UNREACHED)
+    on(back, Effect.RESTORE, back, Signal.STABLE_SUBSET_LOST)
     on(back, Effect.START_CLOCK, back, Signal.REACHED)
     on(back, Effect.CLEAN, back, Signal.UNCLEAN)
     on(back, Effect.END, Phase.ROLLED_BACK, Signal.ENDED_ROLLED_BACK)

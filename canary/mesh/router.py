@@ -93,6 +93,9 @@ class Router(Protocol):
         `shift` does not look for it (a rollback must never wait): give a canary traffic only while this is empty.
         """
 
+    def lost_subsets(self, view: MeshView, route: Route) -> frozenset[str]:
+        """Those of the two arms' subsets that the mesh does not know: traffic for them is answered 503."""
+
     def shift(self, view: MeshView, route: Route, weight: int, match: Match | None, mark: str = "") -> Write | None:
         """Set the canary's weight (integer percent), and have the header route exactly when `match` is given.
 
@@ -110,3 +113,9 @@ class Router(Protocol):
 
     def last_manager(self, view: MeshView, route: Route) -> tuple[str, str]:
         """Who last changed the route's weights, and when (from managedFields; unauthenticated)."""
+
+    def rules(self, view: MeshView, route: Route) -> list[str]:
+        """The names of the objects that define the service's subsets."""
+
+    def last_rule_manager(self, view: MeshView, route: Route) -> tuple[str, str]:
+        """Who last changed the subsets, and when (likewise)."""

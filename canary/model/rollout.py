@@ -168,6 +168,7 @@ class Cause(StrEnum):
     STABLE_CHANGED = "StableChanged"
     NOT_READY = "NotReady"
     ROUTE_LOST = "RouteLost"
+    SUBSET_LOST = "SubsetLost"
     BROKEN = "Broken"
 
     @property

@@ -62,6 +62,7 @@ class World:
     source_problem: str = ""
     superseded_by: str = ""
     manager: str = ""
+    lost_subsets: frozenset[str] = frozenset()
     frozen: Policy | None = None
     observed_weight: int | None = None
     done: list[Any] = field(default_factory=list)
@@ -123,6 +124,7 @@ class World:
             observed_weight=self.observed_weight,
             superseded_by=self.superseded_by,
             manager=self.manager,
+            lost_subsets=self.lost_subsets,
             tile=timedelta(seconds=5),
         )
 
@@ -162,7 +164,7 @@ class World:
             case FreezePolicy():
                 self.frozen = self.policy
             case Prepare():
-                self.has_subset = True
+                self.has_subset, self.lost_subsets = True, frozenset()
             case CleanUp(promoted):
                 assert self.route is not None, "the route is gone"
                 self.has_subset = promoted

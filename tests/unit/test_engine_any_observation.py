@@ -208,6 +208,7 @@ def observations(status: st.SearchStrategy[RolloutStatus]) -> st.SearchStrategy[
         observed_weight=maybe(weights),
         superseded_by=st.just("") | sentences,
         manager=sentences,
+        lost_subsets=st.frozensets(st.sampled_from(["v1", "v2"])),
         tile=st.just(timedelta(seconds=5)),
     )
 
@@ -323,7 +324,7 @@ def carried_out(observed: Observed, decision: Decision) -> Observed:
                 assert observed.resolved is not None
                 observed = replace(observed, policy=observed.resolved.policy)
             case Prepare():
-                observed = replace(observed, is_prepared=True)
+                observed = replace(observed, is_prepared=True, lost_subsets=frozenset())
             case CleanUp():
                 observed = replace(observed, is_clean=True)
             case SetFinalizer(present):

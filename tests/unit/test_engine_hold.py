@@ -431,3 +431,41 @@ def test_going_back_without_knowing_why_still_ends(world: Make) -> None:
     )
 
     assert release.run_to(Phase.FAILED, within=10).route.weight == 0
+
+
+def test_a_canary_whose_subset_is_taken_out_loses_its_traffic_at_once(world: Make) -> None:
+    release = world().run_to_weight(25)
+    release.lost_subsets, release.manager = frozenset({"v2"}), "kustomize-controller at 2026-03-02T12:00:10Z"
+
+    release.look()
+
+    assert release.route.weight == 0, "the route before anything else: its callers get 503"
+    release.run_to(Phase.FAILED, within=10)
+    assert release.status.cause.reason is Cause.SUBSET_LOST
+    assert "subset v2 is gone from the DestinationRule (kustomize-controller at" in release.status.cause.sentence
+
+
+@pytest.mark.parametrize("lost", [{"v1"}, {"v1", "v2"}])
+def test_stables_subset_is_put_back_and_the_release_goes_on(world: Make, lost: set[str]) -> None:
+    release = world().run_to_weight(25)
+    release.lost_subsets, release.manager = frozenset(lost), "somebody"
+
+    decision = release.look()
+
+    assert "stable's subset v1 is gone (somebody changed it last; unverified)" in decision.sentence
+    assert (release.lost_subsets, release.route.weight) == (frozenset(), 25)
+    assert not release.clock_runs
+    release.run(2)
+    assert release.clock_runs
+    release.run_to(Phase.SUCCEEDED)
+
+
+def test_a_rollback_onto_a_missing_subset_sets_the_route_and_puts_the_subset_back(world: Make) -> None:
+    release = world().run_to_weight(25)
+    release.lost_subsets = frozenset({"v1"})
+    release.say(Outcome.FAIL, Reason.ERROR_RATE, "5 % of requests fail.")
+
+    release.settle()
+
+    assert (release.route.weight, release.lost_subsets) == (0, frozenset())
+    release.run_to(Phase.ROLLED_BACK, within=10)

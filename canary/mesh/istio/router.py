@@ -14,6 +14,7 @@ from canary.mesh import services as services_
 from canary.mesh.istio import clean_up, destination_rule, find, virtual_service
 from canary.mesh.istio.arms import arms_of, stable_of
 from canary.mesh.istio.hosts import Hosts
+from canary.mesh.istio.subsets import rules_of, subsets_of
 from canary.mesh.istio.thresholds import thresholds_of
 from canary.mesh.objects import by_name, name_of, names, refuse_unless_plain, section, title, within
 from canary.mesh.router import MeshView, Object, Request, Thresholds, Write
@@ -79,6 +80,12 @@ class IstioRouter:
         view = _own(view)
         return destination_rule.prepare(view, self._hosts(view), route, policy)
 
+    def lost_subsets(self, view: MeshView, route: Route) -> frozenset[str]:
+        """See `Router.lost_subsets`."""
+        view = _own(view)
+        known = subsets_of(view, self._hosts(view), route.service)
+        return frozenset({route.stable.subset, route.canary.subset} - known.keys())
+
     def shift(self, view: MeshView, route: Route, weight: int, match: Match | None, mark: str = "") -> Write | None:
         """See `Router.shift`. Raises FindingError RouteGone, AmbiguousRoute, SubsetGone or HeaderConflict."""
         view = _own(view)
@@ -95,6 +102,19 @@ class IstioRouter:
         """See `Router.last_manager`: the owner of `spec.http`, one atomic list in Istio's CRD."""
         found = by_name(_own(view).virtual_services, route.virtual_service)
         return managers.last_manager(found, "spec", "http") if found else ("", "")
+
+    def rules(self, view: MeshView, route: Route) -> list[str]:
+        """See `Router.rules`: the DestinationRules of the service's host."""
+        view = _own(view)
+        return [name_of(rule) for rule in rules_of(view, self._hosts(view), route.service)]
+
+    def last_rule_manager(self, view: MeshView, route: Route) -> tuple[str, str]:
+        """See `Router.last_rule_manager`: the newest owner of `spec.subsets`, one atomic list in Istio's CRD."""
+        view = _own(view)
+        found = [
+            managers.last_manager(rule, "spec", "subsets") for rule in rules_of(view, self._hosts(view), route.service)
+        ]
+        return max(found, key=lambda entry: entry[1], default=("", ""))
 
     def _hosts(self, view: MeshView) -> Hosts:
         return Hosts(view.namespace, self.cluster_domain)

@@ -86,7 +86,26 @@ class Invalid(ClusterError):
 
 
 class Forbidden(ClusterError):
+    """Where RBAC said no, `verb`, `resource` ("pods", "canaryrollouts.canary.delivery/status") and `namespace` ("": all
+    of them, or none) name the right that is missing, and `user` who lacks it. `policy` is the admission policy that
+    said no. All are "" where it was neither: a webhook, or credentials that do not count (401)."""
+
     reason = "Forbidden"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        retry_after: float | None = None,
+        verb: str = "",
+        resource: str = "",
+        namespace: str = "",
+        user: str = "",
+        policy: str = "",
+    ) -> None:
+        self.verb, self.resource, self.namespace, self.user, self.policy = verb, resource, namespace, user, policy
+        super().__init__(message, status=status, retry_after=retry_after)
 
 
 class Expired(ClusterError):

@@ -5,6 +5,7 @@ Pure: a status code, headers and bytes in, an exception out. It never decides wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,14 @@ from canary.errors import (
 
 MESSAGE_LIMIT = 1000
 """Characters of the API server's own message that are passed on; an admission webhook may send a page."""
+
+_RBAC = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>[a-z]+) resource "(?P<plural>[^"/]*)(?P<sub>/[^"]*)?" in API group '
+    r'"(?P<group>[^"]*)" (?:in the namespace "(?P<namespace>[^"]*)"|at the cluster scope)'
+)
+"""What an API server says that has asked its authorizers and none of them allowed it."""
+
+_POLICY = re.compile(r"ValidatingAdmissionPolicy '(?P<policy>[^']+)' with binding '[^']+' denied request")
 
 _BY_STATUS: dict[int, type[ClusterError]] = {
     401: Forbidden,
@@ -49,9 +58,11 @@ def refusal(
     details = details if isinstance(details, dict) else {}
     message = str(answer.get("message") or _plain(body) or "no explanation given")[:MESSAGE_LIMIT]
     sentence = f"cannot {deed}: {message} (HTTP {status})"
-    return _error_class(status, message, bool(details.get("causes")), write=write)(
-        sentence, status=status, retry_after=_retry_after(headers, details)
-    )
+    error = _error_class(status, message, bool(details.get("causes")), write=write)
+    retry_after = _retry_after(headers, details)
+    if error is Forbidden:
+        return Forbidden(sentence, status=status, retry_after=retry_after, **_who_said_no(message))
+    return error(sentence, status=status, retry_after=retry_after)
 
 
 def no_answer(deed: str, cause: str, *, write: bool, sent: bool) -> ClusterError:
@@ -62,6 +73,20 @@ def no_answer(deed: str, cause: str, *, write: bool, sent: bool) -> ClusterError
     if write and sent:
         return Ambiguous(f"cannot tell whether it happened: {deed}: {cause}")
     return Unavailable(f"cannot {deed}: {cause}")
+
+
+def _who_said_no(message: str) -> dict[str, str]:
+    """Forbidden's own fields: the right that RBAC asks for, or the admission policy."""
+    if found := _RBAC.search(message):
+        plural, sub, group = found["plural"], found["sub"] or "", found["group"]
+        return {
+            "verb": found["verb"],
+            "resource": (f"{plural}.{group}" if group else plural) + sub,
+            "namespace": found["namespace"] or "",
+            "user": found["user"],
+        }
+    policy = _POLICY.search(message)
+    return {"policy": policy["policy"]} if policy else {}
 
 
 def _error_class(status: int, message: str, has_causes: bool, *, write: bool) -> type[ClusterError]:

@@ -16,7 +16,7 @@ from canary.cluster.answers import no_answer
 from canary.cluster.connection import api_client
 from canary.cluster.kinds import Kind
 from canary.cluster.transport import OnRequest, Request, Transport, nobody_counts
-from canary.errors import Expired, Unavailable
+from canary.errors import Ambiguous, Expired, Unavailable
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -229,6 +229,22 @@ class Gateway:
                 content_type=CONTENT_TYPES[patch_type],
             )
         )
+
+    def review(self, kind: Kind, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the API server something that it answers to a POST and keeps nothing of: the `status` of its answer.
+
+        No write: it may be asked by who may write nowhere, and asking again is safe.
+        """
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, "spec": spec}
+        request = Request("create", kind, body=orjson.dumps(body))
+        try:
+            answer = _parsed(self._transport.send(request, self.timeout_seconds), request)
+        except Ambiguous as error:
+            raise Unavailable(str(error)) from error
+        status = answer.get("status")
+        if not isinstance(status, dict):
+            raise Unavailable(f"cannot {request.deed}: the answer has no status")
+        return status
 
     def replace(self, kind: Kind, namespace: str | None, name: str, obj: Mapping[str, Any]) -> dict[str, Any]:
         """Put a whole object; its metadata.resourceVersion pins what it was decided on."""

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import certifi
 import pytest
 from kubernetes.client import ApiClient, Configuration
 from urllib3 import HTTPResponse
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError, ReadTimeoutError
 
-from canary.cluster.connection import default_namespace
+from canary.cluster import connection
+from canary.cluster.connection import api_client, default_namespace
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import CANARYROLLOUT, CRD, DEPLOYMENT, NAMESPACE, POD, VIRTUALSERVICE, Kind
 from canary.cluster.patience import patiently
@@ -55,7 +57,7 @@ class ScriptedPool:
 
 def gateway_of(pool: ScriptedPool, **options: Any) -> Gateway:
     client = ApiClient(Configuration(host="https://cluster.example"))
-    client.rest_client.pool_manager = pool
+    client.rest_client.pool_manager = pool  # type: ignore[assignment]
     return Gateway(client, **options)
 
 
@@ -404,3 +406,46 @@ def test_a_broken_kubeconfig_is_one_sentence_naming_the_file(tmp_path: Path, con
 def test_a_missing_kubeconfig_says_what_to_pass(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist: pass --kubeconfig, or set KUBECONFIG"):
         Gateway.connect(str(tmp_path / "nowhere"))
+
+
+def test_a_review_is_no_write_and_gives_its_status() -> None:
+    def nobody(_namespace: str | None) -> None:
+        raise NotOurs("not the holder")
+
+    kind = Kind("authorization.k8s.io", "v1", "reviews", "Review", namespaced=False)
+    pool = ScriptedPool((201, {"status": {"allowed": True}}), ReadTimeoutError(None, "", "late"), (201, {}))  # type: ignore[arg-type]
+    gateway = gateway_of(pool, may_write=nobody)
+
+    assert gateway.review(kind, {"verb": "get"}) == {"allowed": True}
+    sent = json.loads(pool.asked[0]["body"])
+    assert sent == {"apiVersion": "authorization.k8s.io/v1", "kind": "Review", "spec": {"verb": "get"}}
+    for why in ("late", "no status"):
+        with pytest.raises(Unavailable, match=why):
+            gateway.review(kind, {})
+
+
+def test_a_pods_token_is_read_anew_for_each_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ca.crt").write_bytes(Path(certifi.where()).read_bytes())
+    (tmp_path / "namespace").write_text("canary-system")
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    monkeypatch.setattr(connection, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    client = api_client()
+    pool = ScriptedPool(*[(200, {"metadata": {}})] * 2)
+    client.rest_client.pool_manager = pool  # type: ignore[assignment]
+    gateway = Gateway(client)
+
+    gateway.get(DEPLOYMENT, "shop", "payment")
+    token.write_text("second")
+    gateway.get(DEPLOYMENT, "shop", "payment")
+    sent = [asked["headers"]["authorization"] for asked in pool.asked]
+    assert (gateway.server, default_namespace(), sent) == (
+        "https://10.0.0.1:443", "canary-system", ["Bearer first", "Bearer second"]
+    )  # fmt: skip
+
+    token.write_text("")
+    with pytest.raises(Unavailable, match=r"credentials could not be renewed: .*token is empty"):
+        gateway.get(DEPLOYMENT, "shop", "payment")

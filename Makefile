@@ -1,4 +1,4 @@
-.PHONY: help setup demo test check bench bench-releases bench-verdict clean lock docs
+.PHONY: help setup demo test check bench bench-releases bench-scale bench-verdict clean lock docs
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -25,6 +25,11 @@ RUNS ?= 5
 
 bench-releases: setup  ## four kinds of release on real Envoy, RUNS times each: docs/bench-releases.md (half an hour)
 	@.venv/bin/python -m bench.releases --runs $(RUNS) --out docs/bench-releases.json --page docs/bench-releases.md
+
+N ?= 100
+
+bench-scale: setup  ## N rollouts on a real API server and a real Prometheus: docs/bench-scale.md (six minutes)
+	@.venv/bin/python -m bench.scale --rollouts $(N) --json docs/bench-scale.json --page docs/bench-scale.md
 
 ARGS ?=
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -69,7 +70,20 @@ class Evidence:
     def verdict(self, case: Case, now: float) -> Verdict | None:
         """The verdict as of `now` (Unix seconds), None before anything was asked about this rollout."""
         track = self._tracks.get(case.rollout.uid)
-        return track.verdict(case, now, self.tick_s) if track else None
+        if track is None:
+            return None
+        self._note_lateness(track, now)
+        return track.verdict(case, now, self.tick_s)
+
+    def _note_lateness(self, track: Track, now: float) -> None:
+        """Only of a track's first look at something new: one worker at a time looks at a rollout."""
+        settled_at, track.settled_at = track.settled_at, None
+        if settled_at is None:
+            return
+        self._metrics.verdict_lateness.observe(max(0.0, now - settled_at))
+        if track.decided_at is not None:
+            self._metrics.interval_lateness.observe(max(0.0, now - track.decided_at - self.tick_s))
+        track.decided_at = now
 
     def share(self, case: Case) -> tuple[int | None, str]:
         """The canary's observed integer percent in its present step, and what is wrong with it ("" for nothing)."""
@@ -111,8 +125,10 @@ class Evidence:
             tracked = [(case, track) for case in group if (track := self._track(case))]
             judged = [pair for pair in tracked if pair[1].baseline is not None]
             waiting = [pair for pair in tracked if pair[1].baseline is None and pair[1].aborted is None]
-            problem = self._feed(judged, reach) or problem
-            problem = problem or self._feed(self._begin(waiting, reach), reach)
+            with self._counted("tick"):
+                problem = self._feed(judged, reach) or problem
+            with self._counted("begin"):
+                problem = problem or self._feed(self._begin(waiting, reach), reach)
             for case, track in tracked:
                 if track.lost is None and track.baseline is not None and track.next_end > last_end:
                     self._note_losses(case, track, now)
@@ -130,7 +146,17 @@ class Evidence:
         back at once. Raises TelemetryUnavailable; an abort is never decided without an answer.
         """
         tracked = [(case, track) for case in cases if (track := self._track(case))]
-        return self._disasters.look(tracked, now)
+        with self._counted("look"):
+            return self._disasters.look(tracked, now)
+
+    @contextmanager
+    def _counted(self, purpose: str) -> Iterator[None]:
+        """Count the questions that are asked inside."""
+        before = self._source.queries_sent
+        try:
+            yield
+        finally:
+            self._metrics.expressions.labels(purpose=purpose).inc(self._source.queries_sent - before)
 
     def _track(self, case: Case) -> Track | None:
         track = self._tracks.get(case.rollout.uid)

@@ -113,6 +113,8 @@ class Feeder:
         with track.lock:
             track.fed_at, track.is_apart = reach.now, False
             _note_state(case, track, batch, reach)
+            if track.next_end <= reach.last_end:
+                track.settled_at = reach.last_end + reach.settle_s
             for window in self._windows(case, track, batch, reach):
                 is_evidence = track.observe(case, around.put_on(window, case), reach.now)
                 self._metrics.tiles.labels(use="evidence" if is_evidence else "refused").inc()

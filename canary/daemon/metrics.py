@@ -42,6 +42,25 @@ class Metrics:
             buckets=(1, 2, 2.5, 3, 4, 5, 7.5, 10, 15, 20, 30, 60, 300),
             registry=reg,
         )
+        lateness = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 30)
+        self.verdict_lateness = Histogram(
+            "canary_verdict_lateness_seconds",
+            "From the settling of a rollout's newest tile to the look that decided by it",
+            buckets=lateness,
+            registry=reg,
+        )
+        self.interval_lateness = Histogram(
+            "canary_interval_lateness_seconds",
+            "How much more than a tick lay between two such looks at a rollout",
+            buckets=lateness,
+            registry=reg,
+        )
+        self.expressions = Counter(
+            "canary_prometheus_expressions",
+            "Query expressions sent to Prometheus: for a tick, a look for disasters, the beginning of a rollout",
+            ["purpose"],
+            registry=reg,
+        )
         self.look_seconds = Histogram(
             "canary_look_seconds",
             "Duration of one look for disasters",

@@ -91,6 +91,10 @@ class Track:
     """What is kept of all this for people; from the baseline, or an abort before it, on."""
     fed_at: float = 0.0
     """When the source was last asked for this rollout's tiles."""
+    settled_at: float | None = None
+    """When the newest tile fed had settled; None once a look has decided by it."""
+    decided_at: float | None = None
+    """When a look last decided by a new tile."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     aborted: Verdict | None = None
     share: ShareWatch = field(default_factory=ShareWatch)

@@ -62,6 +62,7 @@ class Source:
     """(workloads, first end, last end) of each batch."""
     asked_bounds: list[frozenset[float]] = field(default_factory=list)
     asked_history: list[tuple[Workload, float, float]] = field(default_factory=list)
+    queries_sent: int = 0
 
     def tiles(
         self, workloads: Collection[Workload], bounds_ms: Bounds, *, first_end: float, last_end: float,

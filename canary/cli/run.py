@@ -38,6 +38,13 @@ def run(
     policies: Annotated[
         Path | None, typer.Option(envvar="CANARY_POLICIES", help="Folder of policies; default: the shipped ones.")
     ] = None,
+    floor: Annotated[
+        str,
+        typer.Option(
+            envvar="CANARY_FLOOR",
+            help="Name of the policy that rollouts must not fall below where their Namespace's label names none.",
+        ),
+    ] = "",
     listen: Annotated[
         str, typer.Option(envvar="CANARY_LISTEN", help="Address of /healthz, /readyz and /metrics.")
     ] = "127.0.0.1:8080",
@@ -101,6 +108,7 @@ def run(
         context=context,
         namespace=namespace,
         own_namespace=own_namespace,
+        floor=floor,
         listen=listen,
         tile_s=metrics.seconds(tile),
         tick_s=metrics.seconds(tick),

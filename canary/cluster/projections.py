@@ -16,6 +16,7 @@ from canary.cluster.kinds import (
     CANARYROLLOUT,
     DEPLOYMENT,
     DESTINATIONRULE,
+    NAMESPACE,
     POD,
     REPLICASET,
     SERVICE,
@@ -84,6 +85,11 @@ def project_pod(raw: Mapping[str, Any]) -> Object:
     return _object(raw, POD, spec=_only(_part(raw, "spec"), "nodeName"), status=kept)
 
 
+def project_namespace(raw: Mapping[str, Any]) -> Object:
+    """metadata only, of which the labels are read."""
+    return _object(raw, NAMESPACE)
+
+
 def project_whole(raw: Mapping[str, Any]) -> Object:
     """Everything but metadata.managedFields: routes and rollouts are read, compared and patched as they stand."""
     whole = {**raw, "metadata": {key: value for key, value in _part(raw, "metadata").items() if key != "managedFields"}}
@@ -100,6 +106,7 @@ PROJECTIONS: Mapping[Kind, Callable[[Mapping[str, Any]], Object]] = MappingProxy
         VIRTUALSERVICE: project_whole,
         DESTINATIONRULE: project_whole,
         CANARYROLLOUT: project_whole,
+        NAMESPACE: project_namespace,
     }
 )
 """One projection for each kind that a reflector keeps."""

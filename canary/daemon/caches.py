@@ -20,6 +20,7 @@ from canary.cluster.kinds import (
     CANARYROLLOUT,
     DEPLOYMENT,
     DESTINATIONRULE,
+    NAMESPACE,
     POD,
     REPLICASET,
     SERVICE,
@@ -34,7 +35,7 @@ from canary.mesh.router import MeshView
 from canary.model.rollout import Rollout
 
 Object = dict[str, Any]
-KINDS = (DEPLOYMENT, REPLICASET, SERVICE, POD, VIRTUALSERVICE, DESTINATIONRULE, CANARYROLLOUT)
+KINDS = (DEPLOYMENT, REPLICASET, SERVICE, POD, VIRTUALSERVICE, DESTINATIONRULE, CANARYROLLOUT, NAMESPACE)
 OVERLAY_S = 5.0
 """How long an answer to our own write may be newer than the watch; after that the watch is right (a deletion, say)."""
 
@@ -50,7 +51,11 @@ class Entry:
 
 
 class Caches:
-    """Reflectors of one namespace, or of all of them for None. Safe for several threads."""
+    """Reflectors of one namespace, or of all of them for None. Safe for several threads.
+
+    Namespaces themselves are kept only for all of them: they belong to the cluster, and a Role cannot let anybody list
+    or watch one.
+    """
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class Caches:
                 on_change=lambda change, kind=kind: self._heard(kind, change, on_change),  # type: ignore[misc]
             )
             for kind in KINDS
+            if kind.namespaced or namespace is None
         }
 
     def _heard(self, kind: Kind, change: Change[Object], on_change: Callable[[Kind, Change[Object]], None]) -> None:
@@ -157,6 +163,13 @@ class Caches:
             log.warning("cannot read a CanaryRollout", rollout="/".join(key), error=str(error))
         self._parsed[key] = (raw, entry)
         return entry
+
+    def label(self, namespace: str, key: str) -> str | None:
+        """A label of a Namespace; None where there is none, and where Namespaces are not kept."""
+        reflector = self.reflectors.get(NAMESPACE)
+        found = reflector.get("", namespace) if reflector else None
+        labels = found["metadata"].get("labels") if found else None
+        return labels.get(key) if labels else None
 
     def revision(self, namespace: str, deployment: Object) -> str | None:
         """The pod-template-hash of a Deployment's newest template, None while its controller has not made it yet."""

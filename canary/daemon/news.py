@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from canary.cluster import workloads
-from canary.cluster.kinds import DEPLOYMENT, POD, REPLICASET, Kind
+from canary.cluster.kinds import DEPLOYMENT, NAMESPACE, POD, REPLICASET, Kind
+from canary.model.annotations import FLOOR
 
 _IDENTITY = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
 
@@ -25,6 +26,8 @@ def _seen(kind: Kind, item: Mapping[str, Any]) -> Any:
         return identity, item.get("spec"), is_seen_by_its_controller
     if kind is REPLICASET:
         return identity
+    if kind is NAMESPACE:
+        return (meta.get("labels") or {}).get(FLOOR)
     if kind is POD:
         return identity, workloads.is_ready(dict(item))
     return item

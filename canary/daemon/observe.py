@@ -10,7 +10,8 @@ from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import DESTINATIONRULE, VIRTUALSERVICE
 from canary.daemon.caches import Caches, Entry, named
 from canary.daemon.evidence import Evidence
-from canary.daemon.policies import FrozenPolicies, PolicyFolder
+from canary.daemon.permits import Permits
+from canary.daemon.policies import FrozenPolicies
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.tracks import Case
 from canary.engine.observed import Finding, Observed, Pods, Resolved
@@ -36,7 +37,7 @@ class Observer:
     gateway: Gateway
     caches: Caches
     router: Router
-    folder: PolicyFolder
+    permits: Permits
     frozen: FrozenPolicies
     evidence: Evidence
     source: SourceWatch
@@ -110,7 +111,8 @@ class Observer:
         spec = rollout.spec
         if target is None:
             raise FindingError("TargetMissing", f"Deployment {rollout.namespace}/{spec.target} does not exist")
-        return self._policy(spec.policy_name), self.router.service_of(view, target, spec.service or "")
+        policy = self.permits.policy(spec.policy_name, rollout.namespace)
+        return policy, self.router.service_of(view, target, spec.service or "")
 
     def _resolve(self, rollout: Rollout, view: MeshView, target: Any) -> Resolved:
         spec = rollout.spec
@@ -126,6 +128,7 @@ class Observer:
                 f"Deployment {rollout.namespace}/{route.stable.deployment} (stable) has no ReplicaSet yet",
             )
         policy, thresholds = self._with_thresholds(policy, view, route)
+        self.permits.check(policy, rollout.namespace, thresholds)
         forgery = self.frozen.forgery(policy)
         if forgery:
             raise FindingError(
@@ -152,13 +155,6 @@ class Observer:
         if found is None:
             return policy, f"canary's defaults: neither the policy nor {route.service}'s mesh configuration has any"
         return policy.model_copy(update={"outlier_detection": found.outlier_detection}), found.source
-
-    def _policy(self, name: str) -> Policy:
-        policy = self.folder.get(name)
-        if policy is None:
-            broken = f"; {self.folder.errors[0]}" if self.folder.errors else ""
-            raise FindingError("UnknownPolicy", f'there is no policy "{name}"{broken}', candidates=self.folder.names)
-        return policy
 
     def _route(
         self, view: MeshView, route: Route | None, status: RolloutStatus

@@ -32,6 +32,7 @@ from canary.daemon.keys import Key
 from canary.daemon.metrics import Metrics
 from canary.daemon.news import is_news
 from canary.daemon.observe import Observer
+from canary.daemon.permits import Permits
 from canary.daemon.policies import FrozenPolicies, PolicyFolder
 from canary.daemon.pulse import ABORT, FACTS, TICK, Pulse
 from canary.daemon.reconcile import Reconciler
@@ -43,6 +44,7 @@ from canary.daemon.starts import Starts
 from canary.daemon.workers import Workers
 from canary.errors import InputError, NotFound, PolicyError
 from canary.mesh.istio.router import IstioRouter
+from canary.model.annotations import FLOOR
 from canary.telemetry.source import PrometheusSource
 
 RESYNC_S = 60
@@ -90,7 +92,8 @@ class Daemon:
         self.events = EventRecorder(self.gateway)
         self.records = Records(self.gateway, self.metrics)
         actor = Actor(self.gateway, self.caches, self.router, frozen, StatusWriter(self.gateway), self.events)
-        observer = Observer(self.gateway, self.caches, self.router, self.folder, frozen, evidence, self.source)
+        permits = Permits(self.folder, lambda namespace: self.caches.label(namespace, FLOOR), settings.floor)
+        observer = Observer(self.gateway, self.caches, self.router, permits, frozen, evidence, self.source)
         grace = timedelta(seconds=settings.intake_grace_s)
         self.reconciler = Reconciler(
             caches=self.caches,
@@ -217,7 +220,7 @@ class Daemon:
     def _changed(self, kind: Kind, change: Change[Object]) -> None:
         """Hear of a change: note where to look."""
         if is_news(kind, change.old, change.new):
-            self.work.add(Key(change.key[0]))
+            self.work.add(Key(change.key[1] if kind is NAMESPACE else change.key[0]))
 
     def _enqueue_everything(self) -> None:
         if self.caches.unsynced:

@@ -23,6 +23,8 @@ class Settings:
     tick_s: float | None = None
     settle_s: float | None = None
     abort_period_s: float = 0.25
+    floor: str = ""
+    """The policy that rollouts must not fall below where their Namespace's label names none; "" for none."""
     workers: int = 4
     history_limit: int = 10
     """Ended attempts kept per service, besides the newest of each target."""

@@ -19,6 +19,8 @@ ROUTE = PREFIX + "route"
 RELEASE_ID = PREFIX + "release-id"
 ADDED = PREFIX + "added"
 ROLLBACK = PREFIX + "rollback"
+FLOOR = PREFIX + "floor"
+"""A label, of a Namespace: the policy that its rollouts must not fall below."""
 
 KNOWN = (POLICY, SERVICE, VIRTUAL_SERVICE, ROUTE, RELEASE_ID)
 

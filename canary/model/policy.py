@@ -16,7 +16,8 @@ from typing import Annotated
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from canary.model.base import DNS_LABEL, HEADER_NAME, PRINTABLE, DnsLabel, Model, Text, not_yet
+from canary.model.base import DNS_LABEL, HEADER_NAME, PRINTABLE, DnsLabel, Model, Text
+from canary.model.namespaces import NamespaceGlob, is_among
 from canary.model.objectives import (
     ISTIO_BUCKETS_MS,
     P99,
@@ -109,16 +110,9 @@ class Policy(Model):
     strategy: Strategy
     analysis: Analysis = Analysis()
     on_drift: OnDrift = OnDrift.HOLD
-    allowed_namespaces: Annotated[tuple[Text, ...], Field(min_length=1, max_length=256)] = ("*",)
+    allowed_namespaces: Annotated[tuple[NamespaceGlob, ...], Field(min_length=1, max_length=256)] = ("*",)
     outlier_detection: OutlierDetection = OutlierDetection()
     connection_pool: ConnectionPool | None = None
-
-    @field_validator("allowed_namespaces")
-    @classmethod
-    def _everywhere(cls, namespaces: tuple[str, ...]) -> tuple[str, ...]:
-        if namespaces != ("*",):
-            raise not_yet('restricting a policy to namespaces; use ["*"] or leave the field out')
-        return namespaces
 
     @field_validator("analysis")
     @classmethod
@@ -130,6 +124,10 @@ class Policy(Model):
             flaw = InitErrorDetails(type=PydanticCustomError("value_error", text), loc=("keepStable",), input=most)
             raise ValidationError.from_exception_data("Analysis", [flaw])
         return analysis
+
+    def may_be_used_in(self, namespace: str) -> bool:
+        """Whether `allowedNamespaces` has this namespace."""
+        return is_among(namespace, self.allowed_namespaces)
 
     def weight_of(self, step: int) -> int:
         """The canary's integer percent at a step; what `keepStable` says stays on stable, in the bake too."""

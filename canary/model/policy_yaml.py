@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from canary.errors import PolicyError
+from canary.model.namespaces import NAMESPACE_GLOB
 from canary.model.policy import DNS_LABEL, HEADER_NAME, PRINTABLE, Policy
 
 _MAX_CHARACTERS = 256 * 1024
@@ -16,6 +17,7 @@ _MAX_CHARACTERS = 256 * 1024
 _PATTERNS = {
     DNS_LABEL: "must be a plain name like payment-fast: lower-case letters, digits, dashes",
     HEADER_NAME: "must be the name of a header, in lower case as Envoy compares it",
+    NAMESPACE_GLOB: "must be a namespace, or one with * for any characters: shop, team-*, *",
     PRINTABLE: "must be one line of printable characters",
 }
 """What the regular expressions of the model mean, for people."""

@@ -50,7 +50,7 @@ def test_the_table_has_every_field_and_none_that_does_not_exist() -> None:
     known |= fields(Match, "strategy.match.")
     known |= {f"analysis.{metric}.{field}" for metric in ("errorRate", "p99") for field in ("max", "vsStable")}
     groups = {"strategy", "analysis", "strategy.match", "analysis.errorRate", "analysis.p99"}
-    refused = {"strategy.windows", "allowedNamespaces"}
+    refused = {"strategy.windows"}
 
     assert {name for name, _ in ROWS} == known - groups - refused
 

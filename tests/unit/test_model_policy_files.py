@@ -175,7 +175,6 @@ def test_weights_that_cannot_be_read_are_no_reason_to_complain_of_what_stable_ke
     ("text", "field"),
     [
         ('strategy: {weights: [100], windows: ["mon-thu 08:00-16:00 Europe/Oslo"]}', "strategy.windows"),
-        ("strategy: {weights: [100]}\nallowedNamespaces: [shop]", "allowedNamespaces"),
     ],
 )
 def test_what_nobody_carries_out_yet_is_refused_and_not_ignored(text: str, field: str) -> None:

@@ -1,4 +1,4 @@
-.PHONY: help setup demo test check bench bench-releases bench-scale bench-verdict clean lock docs
+.PHONY: help setup demo test envtest check bench bench-releases bench-scale bench-verdict soak clean lock docs
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -10,7 +10,11 @@ demo: setup  ## four releases on real Envoy and real Prometheus, in about two mi
 	@.venv/bin/canary demo
 
 test: setup  ## the whole suite, the slow tests last, two files at a time (most of it is waiting)
+	@scripts/envtest --if-possible
 	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+envtest: setup  ## a real Kubernetes for the tests and --real: built once with Go, unless KUBEBUILDER_ASSETS names one
+	@scripts/envtest
 
 check: setup  ## ruff, mypy --strict, import-linter
 	@.venv/bin/ruff check .
@@ -36,6 +40,12 @@ ARGS ?=
 bench-verdict: setup  ## the judge and its rivals on simulated rollouts: docs/bench-verdict.md and its pictures (half an hour)
 	@scripts/setup bench
 	@.venv/bin/python -m bench.verdict $(ARGS)
+
+SECONDS ?= 120
+SEED ?= 1
+
+soak: setup  ## releases without end and faults on all sides for SECONDS, drawn from SEED; ARGS=--real: a real API server
+	@.venv/bin/python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 clean:  ## everything that make setup and the tests made
 	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,7 @@ from canary.analysis.walk import Timing
 from canary.cli import metrics_source as metrics
 from canary.cli.measured import Measured, measure
 from canary.cli.options import Context, Kubeconfig, Namespace, Output, OutputOption
+from canary.cli.permits import permit_cautions
 from canary.cli.policy import Folder
 from canary.cli.reach import reach
 from canary.cli.release import Release, release_of, release_of_file
@@ -99,6 +100,8 @@ def plan(
         assert name is not None
         release = release_of(cluster, name, policy, policies)
     found = _planned(release, metrics.ask(settings, _tile(release, tile), settle), seed)
+    permits = permit_cautions(cluster.gateway, release.namespace, release.policy, policies)
+    found = replace(found, cautions=(*permits, *found.cautions))
     if output in (Output.JSON, Output.YAML):
         from canary.cli.documents import as_json, as_yaml
         from canary.cli.plan_document import document

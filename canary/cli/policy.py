@@ -47,11 +47,15 @@ def lint(
         list[Path] | None, typer.Argument(metavar="FILE|DIR...", help="Default: the folder of --policies.")
     ] = None,
     policies: Folder = None,
+    floor: Annotated[
+        str, typer.Option("--floor", metavar="NAME|FILE", help="Also say what is less strict than this policy.")
+    ] = "",
     output: Annotated[LintForm, typer.Option("--output", "-o", help="Form of the result.")] = LintForm.TEXT,
 ) -> None:
     """Say everything that is wrong in policy files, with file, line and field. Exit 1 when anything is."""
     found: list[PolicyError] = []
     names: dict[str, Path] = {}
+    least = chosen(floor, policies) if floor else None
     files = [file for path in paths or [_folder(policies)] for file in _files(path)]
     for file in files:
         policy = _read(file)
@@ -61,6 +65,7 @@ def lint(
             found.append(_twice(policy, file, names[policy.name]))
         else:
             names[policy.name] = file
+            found += _below(file, policy, least) if least else []
     if output is LintForm.JSON:
         from canary.cli.documents import as_json
 
@@ -155,10 +160,23 @@ def _from_file(file: Path) -> Policy:
 def _named(name: str, folder: Path) -> Policy:
     if not folder.is_dir():
         stop(f"there is no folder {folder}", ExitCode.NOT_FOUND)
-    known = {read.name: read for file in _files(folder) if not isinstance(read := _read(file), list)}
+    known = known_in(folder)
     if name not in known:
         stop(f"there is no policy {name} in {folder}; there are: {', '.join(sorted(known))}", ExitCode.NOT_FOUND)
     return known[name]
+
+
+def known_in(policies: Path | None) -> dict[str, Policy]:
+    """The policies of a folder (None: the shipped ones) by name, broken files left out."""
+    return {read.name: read for file in _files(_folder(policies)) if not isinstance(read := _read(file), list)}
+
+
+def _below(path: Path, policy: Policy, floor: Policy) -> list[PolicyError]:
+    from canary.errors import PolicyError
+    from canary.model.floor import shortfalls
+
+    found = shortfalls(policy, floor)
+    return [PolicyError(f"{text} (floor {floor.name})", source=str(path), field=field) for field, text in found]
 
 
 def _count(number: int, noun: str) -> str:

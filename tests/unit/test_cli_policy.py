@@ -144,3 +144,15 @@ def test_the_schema_is_a_json_schema_that_accepts_the_shipped_policies() -> None
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     for file in shipped("policies").glob("*.yaml"):
         jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+
+
+def test_lint_with_a_floor_tells_what_is_less_strict_than_it(tmp_path: Path) -> None:
+    strict = shipped("policies") / "strict.yaml"
+    (tmp_path / "a.yaml").write_text(strict.read_text().replace("name: strict", "name: a").replace("0.5%", "2%"))
+    (tmp_path / "b.yaml").write_text(strict.read_text().replace("name: strict", "name: b"))
+
+    result = canary("lint", str(tmp_path), "--floor", "strict")
+
+    assert result.exit_code == 1
+    assert result.stdout == f"{tmp_path}/a.yaml: analysis.errorRate.max: is 2%, at most 0.5% (floor strict)\n"
+    assert canary("lint", str(tmp_path)).exit_code == 0

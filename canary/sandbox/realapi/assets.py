@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,28 +30,30 @@ class Assets:
     A property raises SandboxError, naming what is missing and how to get it.
     """
 
-    folders: tuple[Path, ...]
-    """Where to look, first one first; PATH comes after them for what is not the API server itself."""
+    kubernetes: Path
+    """The folder of kube-apiserver. What must be of its version is never taken from elsewhere."""
+    more: tuple[Path, ...] = ()
+    """Where to look for anything else that is not there, before PATH."""
 
     @property
     def kube_apiserver(self) -> Path:
-        return self._program(APISERVER, on_path=False)
-
-    @property
-    def etcd(self) -> Path:
-        return self._program(ETCD)
+        return self._program(APISERVER, (self.kubernetes,))
 
     @property
     def controller_manager(self) -> Path:
-        return self._program(CONTROLLERS, on_path=False)
+        return self._program(CONTROLLERS, (self.kubernetes,))
 
     @property
     def kubectl(self) -> Path:
-        return self._program(KUBECTL)
+        return self._program(KUBECTL, (self.kubernetes,))
+
+    @property
+    def etcd(self) -> Path:
+        return self._program(ETCD, self._folders, on_path=True)
 
     @property
     def helm(self) -> Path:
-        return self._program(HELM)
+        return self._program(HELM, self._folders, on_path=True)
 
     @property
     def istio_crds(self) -> Path:
@@ -62,56 +65,58 @@ class Assets:
         """The CustomResourceDefinitions of Gateway API's standard channel, as one YAML stream."""
         return self._file(GATEWAY_CRDS)
 
-    def _program(self, name: str, *, on_path: bool = True) -> Path:
-        for folder in self.folders:
-            if os.access(folder / name, os.X_OK) and (folder / name).is_file():
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return (self.kubernetes, *self.more)
+
+    def _program(self, name: str, folders: tuple[Path, ...], *, on_path: bool = False) -> Path:
+        for folder in folders:
+            if (folder / name).is_file() and os.access(folder / name, os.X_OK):
                 return folder / name
         found = shutil.which(name) if on_path else None
         if found:
             return Path(found)
-        raise SandboxError(f"no {name} in {self._where()}: {HOW}")
+        raise SandboxError(f"no {name} in {_either(folders)}: run `make envtest`, or put one there")
 
     def _file(self, name: str) -> Path:
-        for folder in self.folders:
+        for folder in self._folders:
             if (folder / name).is_file():
                 return folder / name
-        raise SandboxError(f"no {name} in {self._where()}: run `make envtest`, which puts it there")
+        raise SandboxError(f"no {name} in {_either(self._folders)}: run `make envtest`, which makes it")
 
-    def _where(self) -> str:
-        return " or ".join(str(folder) for folder in self.folders)
+
+def _either(folders: tuple[Path, ...]) -> str:
+    return " or ".join(str(folder) for folder in folders)
 
 
 def find_assets() -> Assets:
-    """What there is of a real Kubernetes: at least etcd, kube-apiserver and kubectl.
+    """The real Kubernetes of this machine: at least its kube-apiserver, etcd and kubectl.
 
-    Raises SandboxError saying how to get them.
+    Raises SandboxError saying what is missing and how to get it.
     """
-    named = os.environ.get(VARIABLE)
-    folders = [Path(named).absolute()] if named else []
-    built = cache_folder()
-    if built is not None:
-        folders.append(built)
-    if named and not (folders[0] / APISERVER).is_file():
-        raise SandboxError(f"{VARIABLE} names {folders[0]}, but there is no {APISERVER} in it")
-    if not folders:
+    named, built = os.environ.get(VARIABLE), cache_folder()
+    if named:
+        folder = Path(named).absolute()
+        if not (folder / APISERVER).is_file():
+            raise SandboxError(f"{VARIABLE} names {folder}, but there is no {APISERVER} in it")
+        assets = Assets(folder, (built,) if built else ())
+    elif built is not None and (built / APISERVER).is_file():
+        assets = Assets(built)
+    else:
         raise SandboxError(f"no real Kubernetes on this machine: {HOW}")
-    assets = Assets(tuple(folders))
-    try:
-        _ = assets.kube_apiserver, assets.etcd, assets.kubectl
-    except SandboxError as error:
-        raise SandboxError(f"no real Kubernetes on this machine: {error}") from error
+    _ = assets.kube_apiserver, assets.etcd, assets.kubectl
     return assets
 
 
 def cache_folder(modules: Path = MODULES) -> Path | None:
     """Where `make envtest` puts what it builds from `modules`; None where those are not (an installed canary).
 
-    The name ends with a hash of what is built, so that a newer checkout builds anew and an older one finds its own.
+    Its name is a hash of what is built and for which system, so that each checkout finds its own.
     """
     files = sorted(modules.glob("*/go.*"))
     if not files:
         return None
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(sysconfig.get_platform().encode())
     for file in files:
         digest.update(f"{file.relative_to(modules)}\n".encode() + file.read_bytes())
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

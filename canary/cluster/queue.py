@@ -3,6 +3,9 @@
 The semantics are those of client-go's workqueue: a key added while it waits is one key; a key added while a worker
 has it is handed out again after `done`; a failed key comes back after a back-off of its own. It holds keys only, never
 work: whoever takes a key looks at the world as it is then.
+
+Keys may belong to groups (namespaces). Groups take turns, so that whoever has a thousand keys waits for his own
+thousand and not everybody else with him; and no group has more workers at a time than its share.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -22,14 +25,25 @@ K = TypeVar("K", bound=Hashable)
 class KeyedQueue(Generic[K]):
     """A thread-safe queue of keys. Every key from `get` must be given back by `done`.
 
-    `clock` is monotonic seconds; with a clock of its own a test calls `get(0)`.
+    `group` tells a key's group; without it all are of one. `share` is how many keys of a group may be handed out at a
+    time, None for any number. `clock` is monotonic seconds; with a clock of its own a test calls `get(0)`.
     """
 
-    def __init__(self, *, backoff: Backoff | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        group: Callable[[K], Hashable] = lambda _key: None,
+        share: int | None = None,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._group = group
+        self._share = share
         self._backoff = backoff or Backoff(base_seconds=0.25, cap_seconds=60.0, floor_share=0.5)
         self._clock = clock
         self._changed = threading.Condition()
-        self._ready: deque[K] = deque()
+        self._ready: dict[Hashable, deque[K]] = {}  # by group, in the order of their turns; none is empty
+        self._busy: Counter[Hashable] = Counter()  # workers by group
         self._dirty: dict[K, float] = {}  # to be handed out, and since when
         self._in_progress: dict[K, float] = {}  # handed out, and since when
         self._due: dict[K, float] = {}  # the delayed adds; the heap may hold outdated entries of a key
@@ -79,12 +93,12 @@ class KeyedQueue(Generic[K]):
             while True:
                 now = self._clock()
                 self._take_due(now)
-                if self._ready:
-                    key = self._ready.popleft()
+                key = self._next()
+                if key is not None:
                     del self._dirty[key]
                     self._in_progress[key] = now
                     return key
-                if self._closed or (deadline is not None and now >= deadline):
+                if (self._closed and not self._ready) or (deadline is not None and now >= deadline):
                     return None
                 waits = [moment - now for moment in (deadline, self._next_due()) if moment is not None]
                 self._changed.wait(min(waits) if waits else None)
@@ -93,8 +107,11 @@ class KeyedQueue(Generic[K]):
         """The worker is through with the key; if it was added meanwhile it is handed out again."""
         with self._changed:
             del self._in_progress[key]
+            self._busy[self._group(key)] -= 1
+            if not self._busy[self._group(key)]:
+                del self._busy[self._group(key)]
             if key in self._dirty:
-                self._ready.append(key)
+                self._ready.setdefault(self._group(key), deque()).append(key)
             self._changed.notify_all()
 
     def close(self, *, discard: bool = False) -> None:
@@ -153,8 +170,20 @@ class KeyedQueue(Generic[K]):
             return
         self._dirty[key] = self._clock()
         if key not in self._in_progress:
-            self._ready.append(key)
+            self._ready.setdefault(self._group(key), deque()).append(key)
             self._changed.notify()
+
+    def _next(self) -> K | None:
+        """The first key of the first group that has not got its share; the group goes to the end of the turns."""
+        for group, keys in self._ready.items():
+            if self._share is None or self._busy[group] < self._share:
+                key = keys.popleft()
+                del self._ready[group]
+                if keys:
+                    self._ready[group] = keys
+                self._busy[group] += 1
+                return key
+        return None
 
     def _take_due(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now:

@@ -80,6 +80,47 @@ def test_a_failing_key_waits_longer_each_time_and_starts_over_when_forgotten() -
     assert again <= 1
 
 
+def test_who_has_one_key_does_not_wait_for_who_has_a_thousand() -> None:
+    queue: KeyedQueue[tuple[str, int]] = KeyedQueue(group=lambda key: key[0], clock=Clock())
+    for number in range(1000):
+        queue.add(("crowd", number))
+    queue.add(("payment", 0))
+    queue.add(("cart", 0))
+
+    first = [queue.get(0) for _ in range(5)]
+
+    assert first == [("crowd", 0), ("payment", 0), ("cart", 0), ("crowd", 1), ("crowd", 2)]
+
+
+def test_a_group_never_has_all_the_workers() -> None:
+    queue: KeyedQueue[tuple[str, int]] = KeyedQueue(group=lambda key: key[0], share=2, clock=Clock())
+    for number in range(3):
+        queue.add(("crowd", number))
+
+    assert [queue.get(0) for _ in range(3)] == [("crowd", 0), ("crowd", 1), None]
+    queue.add(("payment", 0))
+    assert queue.get(0) == ("payment", 0)
+
+    queue.done(("crowd", 0))
+    assert queue.get(0) == ("crowd", 2)
+
+
+def test_a_worker_waits_for_its_group_s_turn_also_when_the_queue_is_closed() -> None:
+    queue: KeyedQueue[str] = KeyedQueue(share=1)
+    queue.add("a")
+    queue.add("b")
+    assert queue.get() == "a"
+    queue.close()
+    got: list[str | None] = []
+    worker = threading.Thread(target=lambda: got.append(queue.get()))
+    worker.start()
+
+    queue.done("a")
+    worker.join(10)
+
+    assert got == ["b"]
+
+
 def test_closing_hands_out_what_is_ready_and_takes_nothing_more() -> None:
     clock = Clock()
     queue = make_queue(clock)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -33,6 +34,9 @@ _RBAC = re.compile(
 """What an API server says that has asked its authorizers and none of them allowed it."""
 
 _POLICY = re.compile(r"ValidatingAdmissionPolicy '(?P<policy>[^']+)' with binding '[^']+' denied request")
+
+LONGEST_WAIT_S = 60.0
+"""Retry-After is honoured up to this: whoever asks for an hour keeps nobody's traffic on a bad release for an hour."""
 
 _BY_STATUS: dict[int, type[ClusterError]] = {
     401: Forbidden,
@@ -123,12 +127,21 @@ def _plain(body: bytes | Mapping[str, Any]) -> str:
 
 
 def _retry_after(headers: Mapping[str, str], details: Mapping[str, Any]) -> float | None:
-    """Seconds the server asks to wait: the header in its numeric form, else the Status' own field."""
-    for value in (headers.get("Retry-After"), details.get("retryAfterSeconds")):
+    """Seconds the server asks to wait, at most LONGEST_WAIT_S: the header, else the Status' own field."""
+    header = headers.get("Retry-After")
+    for value in (header, _until(header, headers.get("Date")), details.get("retryAfterSeconds")):
         try:
             seconds = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             continue
         if 0 <= seconds < float("inf"):
-            return seconds
+            return min(seconds, LONGEST_WAIT_S)
     return None
+
+
+def _until(moment: str | None, now: str | None) -> float | None:
+    """Seconds from the answer's own Date to a Retry-After that is a date (RFC 9110, 10.2.3): one clock for both."""
+    try:
+        return max(0.0, (parsedate_to_datetime(moment or "") - parsedate_to_datetime(now or "")).total_seconds())
+    except (TypeError, ValueError):
+        return None

@@ -36,6 +36,12 @@ METHODS: Mapping[str, str] = {
 """RBAC's verbs, which errors and metrics name, and HTTP's."""
 
 
+REFUSAL_SECONDS = 10.0
+"""For the body of a watch's refusal, which comes at once."""
+
+_PIECE = 65536
+
+
 def nobody_counts(_verb: str, _plural: str, _status: int, _seconds: float) -> None:
     """The metrics hook where there are no metrics."""
 
@@ -96,18 +102,25 @@ class Transport:
         self._client.close()  # type: ignore[no-untyped-call]
 
     def send(self, request: Request, seconds: float) -> bytes:
-        """The body of the 2xx answer, which must begin to arrive within `seconds`."""
+        """The body of the 2xx answer. All of it must arrive within `seconds`, and no pause in it may be longer.
+
+        A server, or a proxy before it, that lets an answer trickle would hold a worker for ever otherwise: each piece
+        of it is in time.
+        """
         from urllib3 import Timeout
 
-        return self._exchange(request, Timeout(total=seconds), read_body=True).data
+        return self._exchange(request, Timeout(total=seconds), whole_within=seconds)[1]
 
     def open(self, request: Request, connect_seconds: float, silence_seconds: float) -> BaseHTTPResponse:
         """The answer with its body unread, for a watch; a silence longer than `silence_seconds` breaks it off."""
         from urllib3 import Timeout
 
-        return self._exchange(request, Timeout(connect=connect_seconds, read=silence_seconds), read_body=False)
+        return self._exchange(request, Timeout(connect=connect_seconds, read=silence_seconds))[0]
 
-    def _exchange(self, request: Request, timeout: Timeout, *, read_body: bool) -> BaseHTTPResponse:
+    def _exchange(
+        self, request: Request, timeout: Timeout, *, whole_within: float | None = None
+    ) -> tuple[BaseHTTPResponse, bytes]:
+        """The 2xx answer and its body, which stays unread without `whole_within` (seconds)."""
         from urllib3 import Retry
         from urllib3.exceptions import HTTPError
 
@@ -122,12 +135,15 @@ class Transport:
                 # urllib3 repeats three times by itself, a DELETE or a PUT as well (decisions.md 20)
                 retries=Retry(0),
                 redirect=False,
-                preload_content=read_body,
+                preload_content=False,
             )
+            is_good = 200 <= response.status < 300
+            within = whole_within if is_good else whole_within or REFUSAL_SECONDS
+            body = b"" if within is None else _whole(response, started + within)
             status = response.status
-            if 200 <= status < 300:
-                return response
-            raise refusal(request.deed, status, response.data, response.headers, write=request.is_write)
+            if is_good:
+                return response, body
+            raise refusal(request.deed, status, body, response.headers, write=request.is_write)
         except (HTTPError, OSError) as error:
             cause = _unwrapped(error)
             raise no_answer(request.deed, _sentence(cause), write=request.is_write, sent=_was_sent(cause)) from error
@@ -146,6 +162,18 @@ class Transport:
         except (ConfigException, OSError, ValueError) as error:
             raise Unavailable(f"cannot {request.deed}: the credentials could not be renewed: {error}") from error
         return headers
+
+
+def _whole(response: BaseHTTPResponse, until: float) -> bytes:
+    """The body, read to its end. Raises TimeoutError when that is later than `until` (monotonic seconds)."""
+    pieces = []
+    while piece := response.read1(_PIECE):
+        pieces.append(piece)
+        if time.monotonic() > until:
+            response.close()
+            raise TimeoutError("the answer began in time, and did not end in time")
+    response.release_conn()
+    return b"".join(pieces)
 
 
 def _unwrapped(error: BaseException) -> BaseException:

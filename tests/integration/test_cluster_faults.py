@@ -231,6 +231,24 @@ def test_an_answer_cut_in_the_middle_is_no_answer(server: Server, gateway: Gatew
         gateway.replace(POD, "shop", "p", pod("p", "1"))
 
 
+def test_an_answer_that_trickles_is_given_up_although_each_piece_of_it_is_in_time(
+    server: Server, gateway: Gateway
+) -> None:
+    def trickle(handler: Handler) -> None:
+        handler.begin_stream()
+        handler.chunk(b'{"metadata": {"name": "')
+        while not handler.server.ended.wait(0.05):
+            handler.chunk(b"p")
+
+    gateway.timeout_seconds = 0.5
+    server.plays(trickle, trickle)
+
+    with pytest.raises(Unavailable, match="did not end in time"):
+        gateway.get(POD, "shop", "p")
+    with pytest.raises(Ambiguous, match="did not end in time"):
+        gateway.replace(POD, "shop", "p", pod("p", "1"))
+
+
 def test_a_refused_connection_is_unavailable_at_once_also_for_a_write_and_names_the_address() -> None:
     with running(Server()) as server:
         port = server.server_port

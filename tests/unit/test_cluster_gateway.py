@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -48,7 +49,7 @@ class ScriptedPool:
             raise answer
         status, body, *headers = answer
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return HTTPResponse(body=raw, status=status, headers=headers[0] if headers else {})
+        return HTTPResponse(BytesIO(raw), status=status, headers=headers[0] if headers else {}, preload_content=False)
 
     @property
     def query(self) -> dict[str, list[str]]:
@@ -67,6 +68,11 @@ def status(code: int, message: str = "no", **details: Any) -> dict[str, Any]:
 
 def patch_route(gateway: Gateway) -> object:
     return gateway.patch(VIRTUALSERVICE, "shop", "payment", [{"op": "test"}], patch_type="json")
+
+
+def _at(second: int) -> str:
+    """A moment as HTTP writes it."""
+    return f"Sat, 21 Nov 2026 19:00:{second:02d} GMT"
 
 
 READS: tuple[tuple[int, type[ClusterError]], ...] = (
@@ -133,6 +139,11 @@ def test_a_gateway_timeout_of_a_write_may_have_happened(code: int) -> None:
         ((503, status(503), {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), None),
         ((503, status(503), {"Retry-After": "-1"}), None),
         ((503, b"not json", {"Retry-After": "nan"}), None),
+        ((429, {}, {"Retry-After": "86400"}), 60.0),
+        ((429, {}, {"Retry-After": _at(12), "Date": _at(5)}), 7.0),
+        ((429, {}, {"Retry-After": _at(5), "Date": _at(12)}), 0.0),
+        ((429, {}, {"Retry-After": _at(12)}), None),
+        ((429, {}, {"Retry-After": "soon", "Date": _at(5)}), None),
     ],
 )
 def test_the_wait_a_busy_server_asks_for_is_handed_on(answer: Any, seconds: float | None) -> None:

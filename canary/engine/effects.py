@@ -229,8 +229,11 @@ def _end(case: Case) -> Outcome:
     if case.to is Phase.ROLLED_BACK and case.observed.policy:
         rollout, rollbacks = case.observed.rollout, case.observed.rollbacks + 1
         status = updated(status, retry=planned(case.policy, rollout.name, rollbacks, case.now))
-    kind = "Normal" if case.to is Phase.SUCCEEDED else "Warning"
-    return Outcome(status, after=(SetFinalizer(False), Announce(kind, case.to.value, case.why)))  # type: ignore[arg-type]
+    announce = Announce("Normal" if case.to is Phase.SUCCEEDED else "Warning", case.to.value, case.why)
+    if case.observed.rollout.deleting:  # it goes away with its finalizer, so its status comes first
+        return Outcome(status, after=(SetFinalizer(False), announce))
+    # Nobody looks at an ended rollout again: a finalizer that outlived a crash here would stay for good.
+    return Outcome(status, before=(SetFinalizer(False),), after=(announce,))
 
 
 def _forget(case: Case) -> Outcome:

@@ -19,7 +19,7 @@ from canary.cluster.backoff import Backoff
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import Kind
 from canary.cluster.watch import Watch
-from canary.errors import ClusterError, Expired, Unavailable
+from canary.errors import ClusterError, Expired, Forbidden, Unavailable
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -72,6 +72,8 @@ class Reflector(Generic[T]):
         self.namespace = namespace
         self.failures = 0
         self.last_error = ""
+        self.refusal = ""
+        """Why the API server lets us list or watch no more, "" while it does."""
         self.last_event_at: float | None = None
         self._gateway = gateway
         self._project = project
@@ -171,6 +173,7 @@ class Reflector(Generic[T]):
                 self._version = ""
                 self._failed(error, patient=self._in_a_row > 0)
             except ClusterError as error:
+                self.refusal = str(error) if isinstance(error, Forbidden) else ""
                 self._failed(error)
             except Exception as error:
                 log.exception("reflector of %s failed, lists again", self.kind.resource)
@@ -219,6 +222,7 @@ class Reflector(Generic[T]):
             timeout_seconds=self._rng.uniform(*WATCH_SECONDS),
             label_selector=self._selector,
         ) as watch:
+            self.refusal = ""
             with self._lock:
                 self._watch = watch
             if self._stopping.is_set():

@@ -104,6 +104,12 @@ class Caches:
             if not reflector.has_synced
         )
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What was listed once and may not be watched any more, with the API server's words."""
+        known = ((kind, reflector) for kind, reflector in self.reflectors.items() if reflector.has_synced)
+        return tuple(f"{kind.resource} ({reflector.refusal})" for kind, reflector in known if reflector.refusal)
+
     def remember(self, kind: Kind, document: Mapping[str, Any]) -> None:
         """Keep the answer to a write or a live read until the watch has it too."""
         projected = PROJECTIONS[kind](document)

@@ -1,4 +1,8 @@
-"""`/healthz`, `/readyz` and `/metrics` over plain HTTP, for the kubelet and for Prometheus. Read-only."""
+"""`/healthz`, `/readyz` and `/metrics` over plain HTTP, for the kubelet and for Prometheus. Read-only.
+
+What is wrong is 503 with the reason as the body. `/readyz` of one that is ready says `ok`, and below it what a person
+should know all the same.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,9 @@ def parse_address(text: str) -> tuple[str, int]:
 class HealthServer:
     """Serves until stop(). `port` is the one bound (asked for with 0: any free one)."""
 
-    def __init__(self, listen: str, *, alive: Check, ready: Check, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, listen: str, *, alive: Check, ready: Check, registry: CollectorRegistry, notes: Check = lambda: ""
+    ) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
@@ -34,7 +40,10 @@ class HealthServer:
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 elif path in ("/healthz", "/readyz"):
                     wrong = (alive if path == "/healthz" else ready)()
-                    self._answer(503 if wrong else 200, f"{wrong or 'ok'}\n".encode(), "text/plain; charset=utf-8")
+                    more = notes() if path == "/readyz" else ""
+                    lines = [wrong or "ok", *([more] if more else [])]
+                    text = "".join(f"{line}\n" for line in lines)
+                    self._answer(503 if wrong else 200, text.encode(), "text/plain; charset=utf-8")
                 else:
                     self._answer(404, b"try /healthz, /readyz or /metrics\n", "text/plain; charset=utf-8")
 

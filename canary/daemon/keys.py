@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from canary.cluster.kinds import DEPLOYMENT
 from canary.daemon.caches import Caches, Object, named
 from canary.errors import FindingError
 from canary.mesh.router import MeshView, Router
@@ -68,6 +69,13 @@ def keys_of_namespace(router: Router, caches: Caches, namespace: str) -> set[Key
         if is_opted_in(deployment):
             keys.add(key_of_deployment(router, view, dict(deployment)))
     return keys
+
+
+def releasing(caches: Caches) -> set[str]:
+    """The namespaces where something is released, or may be at any time."""
+    asking = {one["metadata"]["namespace"] for one in caches.objects(DEPLOYMENT, None) if is_opted_in(one)}
+    running = {entry.rollout.namespace for entry in caches.rollouts(None) if not entry.rollout.status.phase.is_terminal}
+    return asking | running
 
 
 def is_opted_in(deployment: Mapping[str, Any]) -> bool:

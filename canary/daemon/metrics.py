@@ -97,6 +97,19 @@ class Metrics:
         """A gauge that is read when it is scraped."""
         Gauge(name, help_, registry=self.registry).set_function(read)
 
+    def rights_missing(self, missing: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
+        """`canary_rights_missing{verb,resource,namespace}`, 1 for each (verb, resource, namespace) when scraped."""
+
+        class Missing(Collector):
+            def collect(self) -> Iterable[Metric]:
+                labels = ["verb", "resource", "namespace"]
+                family = GaugeMetricFamily("canary_rights_missing", "Rights that the controller lacks", labels=labels)
+                for right in missing():
+                    family.add_metric(list(right), 1)
+                yield family
+
+        self.registry.register(Missing())
+
     def rollouts_by_phase(self, count: Callable[[], dict[str, int]]) -> None:
         """`canary_rollouts{phase}`, counted when it is scraped."""
 

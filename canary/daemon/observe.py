@@ -12,6 +12,7 @@ from canary.daemon.caches import Caches, Entry, named
 from canary.daemon.evidence import Evidence
 from canary.daemon.permits import Permits
 from canary.daemon.policies import FrozenPolicies
+from canary.daemon.rights import Rights
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.tracks import Case
 from canary.engine.observed import Finding, Observed, Pods, Resolved
@@ -41,6 +42,7 @@ class Observer:
     frozen: FrozenPolicies
     evidence: Evidence
     source: SourceWatch
+    rights: Rights
 
     def observe(self, entry: Entry, superseded_by: str, now: datetime) -> Observed:
         """One look at a rollout. Raises ClusterError when the frozen policy cannot be read just now."""
@@ -80,6 +82,7 @@ class Observer:
             lost_subsets=lost,
             tile=self.source.tile,
             rollbacks=self._rollbacks(rollout),
+            refused=self.rights.problem(rollout),
         )
 
     def _unpinned(self, rollout: Rollout, view: MeshView, target: Any, superseded_by: str) -> Observed:
@@ -117,6 +120,7 @@ class Observer:
     def _resolve(self, rollout: Rollout, view: MeshView, target: Any) -> Resolved:
         spec = rollout.spec
         policy, service = self._asked(rollout, view, target)
+        self.rights.check(rollout.namespace)
         request = Request(spec.target, service, spec.virtual_service or "", spec.route or "")
         route = self.router.resolve(view, request)
         self.router.read(view, route)

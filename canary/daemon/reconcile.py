@@ -18,12 +18,14 @@ from canary.daemon.keys import Key, key_of_rollout
 from canary.daemon.metrics import Metrics
 from canary.daemon.observe import Observer
 from canary.daemon.records import Records
+from canary.daemon.rights import Rights
 from canary.daemon.starts import Starts
 from canary.engine.actions import WriteStatus
+from canary.engine.conditions import conditions
 from canary.engine.intake import active_of, age
 from canary.engine.observed import Finding, Observed
 from canary.engine.step import step
-from canary.errors import Conflict, NotFound
+from canary.errors import CanaryError, Conflict, Forbidden, NotFound
 from canary.mesh.router import Router
 from canary.model.rollout import Phase, Rollout, RolloutStatus
 
@@ -51,6 +53,7 @@ class Reconciler:
     actor: Actor
     starts: Starts
     records: Records
+    rights: Rights
     metrics: Metrics
     now: Callable[[], datetime]
     history_limit: int
@@ -60,7 +63,13 @@ class Reconciler:
 
         Raises what the gateway raises; the caller backs off.
         """
-        entries = self.starts.withdraw(key, self._entries(key))
+        entries = self._entries(key)
+        try:
+            entries = self.starts.withdraw(key, entries)
+        except Forbidden as error:
+            for entry in entries:
+                self._say_refused(entry, error)
+            raise
         flawed = self._flawed(entries)
         sound = [entry.rollout for entry in entries if entry.rollout.uid not in flawed]
         active, superseded = active_of(sound, self._revisions(entries))
@@ -112,7 +121,30 @@ class Reconciler:
         return Observed(rollout, superseded_by=by, finding=turn.flawed.get(rollout.uid), waits_for=waits_for)
 
     def _drive(self, entry: Entry, turn: Turn) -> float | None:
-        """Observe, decide, act; after a lost precondition at once again on what is there now."""
+        """Observe, decide, act; where the API server refuses to let us, say so on the rollout."""
+        try:
+            return self._decide_and_act(entry, turn)
+        except Forbidden as error:
+            self._say_refused(entry, error)
+            raise
+
+    def _say_refused(self, entry: Entry, error: Forbidden) -> None:
+        """A condition: what was to be done may have come before the status that would have told of it."""
+        refused = self.rights.refused(entry.rollout, error)
+        fresh = self._again(entry)
+        if fresh is None or fresh.rollout.status.phase.is_terminal:
+            return
+        status = fresh.rollout.status
+        now_true = conditions(Observed(fresh.rollout, refused=refused), status, self.now())
+        if now_true == status.conditions:
+            return
+        try:
+            self.actor.write_status(fresh, status.model_copy(update={"conditions": now_true}))
+        except (CanaryError, DecideAgain) as failed:
+            log.warning("refusal not said", rollout=entry.rollout.full_name, refused=str(error), error=str(failed))
+
+    def _decide_and_act(self, entry: Entry, turn: Turn) -> float | None:
+        """After a lost precondition at once again on what is there now."""
         for _ in range(DECIDE_AGAIN_AT_MOST):
             now = self.now()
             observed = self._observe(entry, turn, now)
@@ -129,6 +161,8 @@ class Reconciler:
                     return None
                 entry = fresh
                 continue
+            if not decision.actions or not all(isinstance(action, WriteStatus) for action in decision.actions):
+                self.rights.went_through(entry.rollout)
             self.records.consider(entry.rollout, _status_after(entry, decision.actions), recorder)
             # what was written is looked at at once: asked for, set, reached are three looks
             return 0.0 if any(not _is_quiet(action) for action in decision.actions) else decision.look_again_s

@@ -28,7 +28,7 @@ from canary.daemon.carriers import Carriers
 from canary.daemon.evidence import Evidence
 from canary.daemon.gauges import read_when_scraped
 from canary.daemon.health import HealthServer
-from canary.daemon.keys import Key
+from canary.daemon.keys import Key, releasing
 from canary.daemon.metrics import Metrics
 from canary.daemon.news import is_news
 from canary.daemon.observe import Observer
@@ -37,12 +37,13 @@ from canary.daemon.policies import FrozenPolicies, PolicyFolder
 from canary.daemon.pulse import ABORT, FACTS, TICK, Pulse
 from canary.daemon.reconcile import Reconciler
 from canary.daemon.records import Records
+from canary.daemon.rights import Rights
 from canary.daemon.schedule import Rhythm, schedule
 from canary.daemon.settings import Settings
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.starts import Starts
 from canary.daemon.workers import Workers
-from canary.errors import InputError, NotFound, PolicyError
+from canary.errors import Forbidden, InputError, NotFound, PolicyError
 from canary.mesh.istio.router import IstioRouter
 from canary.model.annotations import FLOOR
 from canary.telemetry.source import PrometheusSource
@@ -51,6 +52,8 @@ RESYNC_S = 60
 FACTS_S = 60
 POLICIES_S = 2
 SYNC_POLL_S = 0.05
+RIGHTS_S = 3.0
+"""For a question about our rights: nobody waits for its answer but a rollout that has not begun."""
 RECORDS_S = 3.0
 """How long the last records may take to write when the controller is told to stop."""
 STUCK_S = 60.0
@@ -89,11 +92,20 @@ class Daemon:
         self._prometheus = PrometheusSource(settings.source)
         self.source = SourceWatch(self._prometheus, settings.tile_s, settings.settle_s, settings.tick_s)
         evidence = Evidence(self._prometheus, self.metrics)
+        self._rights_gateway = self._connect(timeout_seconds=RIGHTS_S)
+        self._rights_gateway.on_request = self.metrics.count_request
+        self.rights = Rights(
+            self._rights_gateway,
+            served=settings.namespace,
+            own=settings.own_namespace,
+            releasing=lambda: releasing(self.caches),
+            on_change=self._rights_changed,
+        )
         self.events = EventRecorder(self.gateway)
         self.records = Records(self.gateway, self.metrics)
         actor = Actor(self.gateway, self.caches, self.router, frozen, StatusWriter(self.gateway), self.events)
         permits = Permits(self.folder, lambda namespace: self.caches.label(namespace, FLOOR), settings.floor)
-        observer = Observer(self.gateway, self.caches, self.router, permits, frozen, evidence, self.source)
+        observer = Observer(self.gateway, self.caches, self.router, permits, frozen, evidence, self.source, self.rights)
         grace = timedelta(seconds=settings.intake_grace_s)
         self.reconciler = Reconciler(
             caches=self.caches,
@@ -102,6 +114,7 @@ class Daemon:
             actor=actor,
             starts=Starts(self.caches, self.router, actor, Carriers(self.caches, self.router, actor), grace),
             records=self.records,
+            rights=self.rights,
             metrics=self.metrics,
             now=lambda: datetime.now(UTC),
             history_limit=settings.history_limit,
@@ -120,8 +133,13 @@ class Daemon:
             self._jobs(), lambda job, why: self.metrics.missed_jobs.labels(job=job, why=why).inc()
         )
         self.health = HealthServer(
-            settings.listen, alive=self.not_alive, ready=self.not_ready, registry=self.metrics.registry
+            settings.listen,
+            alive=self.not_alive,
+            ready=self.not_ready,
+            registry=self.metrics.registry,
+            notes=self.rights.notes,
         )
+        self.metrics.rights_missing(self.rights.missing)
         read_when_scraped(
             self.metrics,
             work=self.work,
@@ -144,6 +162,7 @@ class Daemon:
         self.events.start()
         self.records.start()
         self.caches.start()
+        self.rights.start()
         self._pulse_thread.start()
         self.workers.start()
         self.scheduler.start()
@@ -165,8 +184,13 @@ class Daemon:
         """Why this replica cannot work yet, "" when it can."""
         if self.stopping.is_set():
             return "stopping"
-        unsynced = self.caches.unsynced
-        return f"not listed yet: {', '.join(unsynced)}" if unsynced else ""
+        unsynced, refused = self.caches.unsynced, self.caches.refused
+        wrong = [
+            f"not listed yet: {', '.join(unsynced)}" if unsynced else "",
+            f"not up to date: {', '.join(refused)}" if refused else "",
+            self.rights.not_ready(),
+        ]
+        return "\n".join(sentence for sentence in wrong if sentence)
 
     def not_alive(self) -> str:
         """What hangs, "" when nothing does."""
@@ -193,6 +217,8 @@ class Daemon:
         name = self.settings.own_namespace
         try:
             patiently(lambda: self.gateway.get(NAMESPACE, None, name), within_seconds=30)
+        except Forbidden:
+            return  # an account of that namespace itself need not be able to look at it from outside
         except NotFound:
             raise InputError(
                 f"namespace {name} does not exist: create it (kubectl create namespace {name}) or name another with "
@@ -221,6 +247,13 @@ class Daemon:
         """Hear of a change: note where to look."""
         if is_news(kind, change.old, change.new):
             self.work.add(Key(change.key[1] if kind is NAMESPACE else change.key[0]))
+
+    def _rights_changed(self, namespace: str) -> None:
+        """What waited for a right may go on, what lacks one says so."""
+        if namespace:
+            self.work.add(Key(namespace))
+        else:
+            self._enqueue_everything()
 
     def _enqueue_everything(self) -> None:
         if self.caches.unsynced:
@@ -270,9 +303,10 @@ class Daemon:
         self.events.stop()
         self.lease.drain()
         self.lease.stop(release=answered)
+        self.rights.stop()
         self.caches.stop()
         self.health.stop()
-        for closable in (self._lease_gateway, self.gateway, self._prometheus):
+        for closable in (self._lease_gateway, self._rights_gateway, self.gateway, self._prometheus):
             closable.close()
         log.info("stopped", drained=answered)
 

@@ -17,7 +17,7 @@ from canary.daemon.keys import Key, is_opted_in, key_of_deployment
 from canary.engine.actions import Announce
 from canary.engine.intake import Candidate, Carrier, attempt_document, intake
 from canary.engine.retry import Service, retries
-from canary.errors import Conflict, FindingError, NotFound
+from canary.errors import Conflict, FindingError, Forbidden, NotFound
 from canary.mesh.router import MeshView, Router
 from canary.model.annotations import OptIn, opt_in
 from canary.model.rollout import Phase, TriggerBy
@@ -142,6 +142,11 @@ class Starts:
             answer = self.actor.gateway.create(CANARYROLLOUT, namespace, document)
         except Conflict:
             return None
+        except Forbidden as error:
+            target = document["spec"]["target"]  # there is no rollout that could say it
+            announce = Announce("Warning", error.reason, f"no rollout can be made for {target}: {error}")
+            self.carriers.announce_once(self.caches.view(namespace), target, announce)
+            raise
         self.caches.remember(CANARYROLLOUT, answer)
         log.info("rollout created", rollout=f"{namespace}/{name}", by=by)
         return answer

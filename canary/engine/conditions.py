@@ -21,6 +21,8 @@ def stalled(observed: Observed, status: RolloutStatus, now: datetime) -> tuple[s
     """Why nothing moves until somebody does something: reason and sentence; None when it does move."""
     if status.phase.is_terminal:
         return None
+    if observed.refused:
+        return observed.refused.reason, observed.refused.sentence
     if status.phase in (Phase.PENDING, Phase.CHECKING) and observed.finding:
         return observed.finding.reason, observed.finding.sentence
     if observed.route_problem and status.phase is not Phase.PENDING:

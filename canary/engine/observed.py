@@ -59,7 +59,7 @@ class Observed:
     takes over. `manager` is who last changed the route, or the rule that lacks a subset, when somebody else did.
     `lost_subsets` are those of the two arms that the mesh does not know any more. `tile` is the length of a tile that
     the rollout's evidence is cut into from its first traffic on. `rollbacks` counts the earlier attempts at this
-    revision that were rolled back.
+    revision that were rolled back. `refused` says what the API server does not let us do, None for nothing.
     """
 
     rollout: Rollout
@@ -83,3 +83,4 @@ class Observed:
     lost_subsets: frozenset[str] = frozenset()
     tile: timedelta | None = None
     rollbacks: int = 0
+    refused: Finding | None = None

@@ -45,6 +45,14 @@ def run(
             help="Name of the policy that rollouts must not fall below where their Namespace's label names none.",
         ),
     ] = "",
+    max_rollouts_per_namespace: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            envvar="CANARY_MAX_ROLLOUTS_PER_NAMESPACE",
+            help="Unfinished rollouts of one namespace that are looked at; the others wait.",
+        ),
+    ] = 200,
     listen: Annotated[
         str, typer.Option(envvar="CANARY_LISTEN", help="Address of /healthz, /readyz and /metrics.")
     ] = "127.0.0.1:8080",
@@ -109,6 +117,7 @@ def run(
         namespace=namespace,
         own_namespace=own_namespace,
         floor=floor,
+        namespace_limit=max_rollouts_per_namespace,
         listen=listen,
         tile_s=metrics.seconds(tile),
         tick_s=metrics.seconds(tick),

@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -61,7 +62,7 @@ class Reflector(Generic[T]):
         kind: Kind,
         namespace: str | None = None,
         *,
-        project: Callable[[dict[str, Any]], T],
+        project: Callable[[dict[str, Any]], T | None],
         on_change: Callable[[Change[T]], None] | None = None,
         label_selector: str | None = None,
         backoff: Backoff | None = None,
@@ -84,6 +85,7 @@ class Reflector(Generic[T]):
         self._clock = clock
         self._lock = threading.Lock()
         self._objects: dict[str, dict[str, T]] = {}
+        self._changes: Counter[str] = Counter()
         self._version = ""
         self._watch: Watch | None = None
         self._synced = threading.Event()
@@ -135,6 +137,11 @@ class Reflector(Generic[T]):
             if namespace is not None:
                 return list(self._objects.get(namespace, {}).values())
             return [obj for objects in self._objects.values() for obj in objects.values()]
+
+    def version(self, namespace: str) -> int:
+        """A number that is another one after each change in a namespace."""
+        with self._lock:
+            return self._changes[namespace]
 
     def start(self) -> None:
         """List and watch on a thread of its own until stop()."""
@@ -269,6 +276,8 @@ class Reflector(Generic[T]):
                     del self._objects[namespace]
             else:
                 objects[name] = new
+            if new != old:
+                self._changes[namespace] += 1
         if new == old:
             return
         change: Change[T] = Change("added" if old is None else "deleted" if new is None else "modified", key, old, new)

@@ -133,7 +133,22 @@ class Caches:
         return list(found.values())
 
     def object(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        return named(self.objects(kind, namespace), name)
+        """One object, without looking through the others."""
+        seen = self.reflectors[kind].get(namespace, name)
+        until, written = self._written.get((kind, namespace, name), (0.0, None))
+        if written is None or self._clock() > until or (seen is not None and _version(seen) >= _version(written)):
+            return seen
+        return written
+
+    def version(self, kind: Kind, namespace: str) -> tuple[Any, ...]:
+        """Something that is another after each change of what `objects` gives for a namespace."""
+        now = self._clock()
+        ours = [
+            (name, written["metadata"]["resourceVersion"])
+            for (of, space, name), (until, written) in list(self._written.items())
+            if of is kind and space == namespace and now <= until
+        ]
+        return self.reflectors[kind].version(namespace), tuple(ours)
 
     def view(self, namespace: str) -> MeshView:
         """What the router may look at: this namespace and nothing else."""

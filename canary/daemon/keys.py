@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from canary.cluster.kinds import DEPLOYMENT
-from canary.daemon.caches import Caches, Object, named
+from canary.cluster.kinds import DEPLOYMENT, SERVICE
+from canary.daemon.caches import Caches, Object
 from canary.errors import FindingError
 from canary.mesh.router import MeshView, Router
 from canary.model.annotations import POLICY, opt_in
@@ -52,23 +52,13 @@ def key_of_rollout(router: Router, caches: Caches, rollout: Rollout) -> Key:
     """
     if rollout.status.service:
         return Key(rollout.namespace, rollout.status.service)
-    view = caches.view(rollout.namespace)
-    target = named(view.deployments, rollout.spec.target)
+    target = caches.object(DEPLOYMENT, rollout.namespace, rollout.spec.target)
     if target is None:
         return _unknown(rollout.namespace, rollout.spec.target)
+    view = MeshView(rollout.namespace, services=caches.objects(SERVICE, rollout.namespace))
     if not rollout.spec.service:
         return key_of_deployment(router, view, target)
     return _key(router, view, target, rollout.spec.service)
-
-
-def keys_of_namespace(router: Router, caches: Caches, namespace: str) -> set[Key]:
-    """Every service of a namespace that we have anything to do with."""
-    view = caches.view(namespace)
-    keys = {key_of_rollout(router, caches, entry.rollout) for entry in caches.rollouts(namespace)}
-    for deployment in view.deployments:
-        if is_opted_in(deployment):
-            keys.add(key_of_deployment(router, view, dict(deployment)))
-    return keys
 
 
 def releasing(caches: Caches) -> set[str]:

@@ -13,8 +13,9 @@ import structlog
 
 from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT
 from canary.daemon.act import Actor, DecideAgain
+from canary.daemon.attempts import CROWD, Attempts
 from canary.daemon.caches import Caches, Entry
-from canary.daemon.keys import Key, key_of_rollout
+from canary.daemon.keys import Key
 from canary.daemon.metrics import Metrics
 from canary.daemon.observe import Observer
 from canary.daemon.records import Records
@@ -22,11 +23,11 @@ from canary.daemon.rights import Rights
 from canary.daemon.starts import Starts
 from canary.engine.actions import WriteStatus
 from canary.engine.conditions import conditions
-from canary.engine.intake import active_of, age
+from canary.engine.crowd import sentence
+from canary.engine.intake import active_of
 from canary.engine.observed import Finding, Observed
 from canary.engine.step import step
 from canary.errors import CanaryError, Conflict, Forbidden, NotFound
-from canary.mesh.router import Router
 from canary.model.rollout import Phase, Rollout, RolloutStatus
 
 DECIDE_AGAIN_AT_MOST = 5
@@ -48,7 +49,7 @@ class Turn:
 @dataclass
 class Reconciler:
     caches: Caches
-    router: Router
+    attempts: Attempts
     observer: Observer
     actor: Actor
     starts: Starts
@@ -63,7 +64,9 @@ class Reconciler:
 
         Raises what the gateway raises; the caller backs off.
         """
-        entries = self._entries(key)
+        entries = self.attempts.of(key)
+        if key.service == CROWD:
+            return self._keep_waiting(key, entries)
         try:
             entries = self.starts.withdraw(key, entries)
         except Forbidden as error:
@@ -75,7 +78,7 @@ class Reconciler:
         active, superseded = active_of(sound, self._revisions(entries))
         turn = Turn(active, superseded, flawed)
         again = [self._drive(entry, turn) for entry in entries if self._needs_a_look(entry)]
-        entries = self._entries(key)
+        entries = self.attempts.of(key)
         try:
             again.append(self.starts.look(key, entries, self.now()))
         except DecideAgain:
@@ -84,13 +87,12 @@ class Reconciler:
         self.records.sweep(lambda: {e.rollout.uid: e.rollout.status.phase for e in self.caches.rollouts(None)})
         return min((seconds for seconds in again if seconds is not None), default=None)
 
-    def _entries(self, key: Key) -> list[Entry]:
-        entries = [
-            entry
-            for entry in self.caches.rollouts(key.namespace)
-            if key_of_rollout(self.router, self.caches, entry.rollout) == key
-        ]
-        return sorted(entries, key=lambda entry: age(entry.rollout))
+    def _keep_waiting(self, key: Key, entries: list[Entry]) -> float | None:
+        """Attempts beyond those that are looked at: each says so, hears a wish, and costs nothing else."""
+        finding = Finding("TooManyRollouts", sentence(key.namespace, self.attempts.most))
+        turn = Turn(None, {}, {entry.rollout.uid: finding for entry in entries})
+        again = [self._drive(entry, turn) for entry in entries]
+        return min((seconds for seconds in again if seconds is not None), default=None)
 
     def _flawed(self, entries: list[Entry]) -> dict[str, Finding]:
         """Attempts that cannot begin as they were asked for, by uid: they take nobody's place."""

@@ -23,6 +23,7 @@ from canary.cluster.queue import KeyedQueue
 from canary.cluster.reflector import Change
 from canary.cluster.status import StatusWriter
 from canary.daemon.act import Actor
+from canary.daemon.attempts import Attempts
 from canary.daemon.caches import Caches, Object
 from canary.daemon.carriers import Carriers
 from canary.daemon.evidence import Evidence
@@ -82,7 +83,10 @@ class Daemon:
         )
         self.gateway.may_write = self.lease.may_write
 
-        self.work: KeyedQueue[Key] = KeyedQueue()
+        several = settings.namespace is None and settings.workers > 1
+        self.work: KeyedQueue[Key] = KeyedQueue(
+            group=lambda key: key.namespace, share=settings.workers - 1 if several else None
+        )
         self.pulses: KeyedQueue[str] = KeyedQueue()
         self.router = IstioRouter()
         self.caches = Caches(self.gateway, settings.namespace, self._changed)
@@ -109,7 +113,7 @@ class Daemon:
         grace = timedelta(seconds=settings.intake_grace_s)
         self.reconciler = Reconciler(
             caches=self.caches,
-            router=self.router,
+            attempts=Attempts(self.caches, self.router, settings.namespace_limit),
             observer=observer,
             actor=actor,
             starts=Starts(self.caches, self.router, actor, Carriers(self.caches, self.router, actor), grace),

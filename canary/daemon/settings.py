@@ -28,6 +28,8 @@ class Settings:
     workers: int = 4
     history_limit: int = 10
     """Ended attempts kept per service, besides the newest of each target."""
+    namespace_limit: int = 200
+    """Unfinished attempts of one namespace that are looked at; the others wait."""
     intake_grace_s: float = 5.0
     """How long a new Deployment may be ahead of its Service and route before that counts as a mistake."""
     drain_s: float = 5.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from canary.cluster.queue import KeyedQueue
-from canary.daemon.keys import Key, keys_of_namespace
+from canary.daemon.keys import Key
 from canary.daemon.metrics import Metrics
 from canary.daemon.reconcile import Reconciler
 from canary.errors import CanaryError, NotOurs
@@ -58,7 +58,7 @@ class Workers:
             return
         try:
             if not key.service:
-                for found in keys_of_namespace(self._reconciler.router, self._reconciler.caches, key.namespace):
+                for found in self._reconciler.attempts.keys(key.namespace):
                     self._work.add(found)
                 return
             with self._metrics.reconcile_seconds.time():

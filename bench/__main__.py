@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,7 @@ from canary.model.rollout import Rollout
 from canary.model.route import RouteState
 from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
 from canary.shipped import shipped
+from canary.telemetry.queries import Workload
 from canary.telemetry.settings import SourceSettings
 from canary.telemetry.source import PrometheusSource
 from canary.telemetry.tiles import Tile
@@ -114,8 +116,8 @@ def serve(body: bytes) -> ThreadingHTTPServer:
 class WithoutPast(PrometheusSource):
     """Stable's past is not read: five hundred times would be most of the bench's time."""
 
-    def history(self, *_: Any, **__: Any) -> tuple[Tile, ...]:
-        return ()
+    def histories(self, *_: Any, **__: Any) -> Mapping[Workload, tuple[Tile, ...]]:
+        return {}
 
 
 def begin(source: PrometheusSource, one: Case) -> int:

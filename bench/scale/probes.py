@@ -97,23 +97,27 @@ class Probes:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._pids = {
-            "apiserver": stage.server.pid,
-            "etcd": pid_of("etcd", stage.server.directory),
-            "prometheus": prometheus_of(stage).pid,
-            "exporter": stage.exporter.pid,
-        }
+        self._etcd = pid_of("etcd", stage.server.directory)
 
     def read(self) -> Reading:
-        stage, pids = self._stage, dict(self._pids)
-        controller: Series = {}
+        stage, prometheus = self._stage, prometheus_of(self._stage)
+        pids = {
+            "apiserver": stage.server.pid,
+            "etcd": self._etcd,
+            "prometheus": prometheus.pid,
+            "exporter": stage.exporter.pid,
+        }
         if stage.controller is not None:
             pids["controller"] = stage.controller.pid
-            controller = series(fetch(f"http://{stage.listen}/metrics", timeout_s=20).decode())
-        prometheus = prometheus_of(stage)
-        own = series(fetch(f"{prometheus.url}/metrics", timeout_s=20).decode()) if prometheus.is_running else {}
         cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
-        return Reading(time.monotonic(), cpu, self._apiserver(), controller, own)
+        own = series(fetch(f"{prometheus.url}/metrics", timeout_s=20).decode())
+        return Reading(time.monotonic(), cpu, self._apiserver(), self.controller(), own)
+
+    def controller(self) -> Series:
+        """The controller's own metrics; none before its start."""
+        if self._stage.controller is None:
+            return {}
+        return series(fetch(f"http://{self._stage.listen}/metrics", timeout_s=20).decode())
 
     def _apiserver(self) -> Series:
         """Only its counters of requests: the whole page has tens of thousands of lines."""

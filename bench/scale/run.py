@@ -104,13 +104,13 @@ class Bench:
         say(f"all are under judgement after {self.findings.begin_s:.0f} s")
 
     def _in_phase(self, phase: Phase) -> int:
-        return int(total(self.probes.read().controller, "canary_rollouts", phase=phase.value).get("", 0.0))
+        return int(total(self.probes.controller(), "canary_rollouts", phase=phase.value).get("", 0.0))
 
     def _judged_in_a_tick(self) -> int:
         """Tiles fed in the last tick's length."""
-        before = total(self.probes.read().controller, "canary_tiles_total").get("", 0.0)
+        before = total(self.probes.controller(), "canary_tiles_total").get("", 0.0)
         time.sleep(TICK_S)
-        return int(total(self.probes.read().controller, "canary_tiles_total").get("", 0.0) - before)
+        return int(total(self.probes.controller(), "canary_tiles_total").get("", 0.0) - before)
 
     def _until(self, holds: Callable[[], bool], seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds
@@ -166,9 +166,9 @@ class Bench:
         time.sleep(OUTAGE_S)
         prometheus.start()
         say("Prometheus is back")
-        before = total(self.probes.read().controller, "canary_tiles_total").get("", 0.0)
+        before = total(self.probes.controller(), "canary_tiles_total").get("", 0.0)
         time.sleep(_RECOVERS_S)
-        after = total(self.probes.read().controller, "canary_tiles_total").get("", 0.0)
+        after = total(self.probes.controller(), "canary_tiles_total").get("", 0.0)
         self.findings.outage_judged_again = after - before >= len(good)
         over = {Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED, Phase.FAILED}
         self.findings.outage_rolled_back = sum(

@@ -106,7 +106,7 @@ class Chunks:
             load(judge, self.base.state)
             steps, folded = self.base.steps, self.base.windows
         for seen in oldest:
-            judge.observe(seen.window, seen.now)
+            judge.take_in(seen.window, seen.now)
         sums = step_sums((*steps, *(StepSum.of(seen.window) for seen in oldest)))
         self.base = Base(oldest[-1].window.end, folded + len(oldest), dump(judge), sums)
         return True

@@ -42,14 +42,17 @@ class Judge:
         self._last: Window | None = None
         self._cold_since: float | None = None
         self._failed: Verdict | None = None
-
-    @property
-    def bounds(self) -> frozenset[float]:
+        self.bounds = self._witnesses.bounds
         """The bucket bounds (ms) at which every window must count the slower requests of both arms."""
-        return self._witnesses.bounds
 
     def observe(self, window: Window, now: float) -> Verdict:
-        """Take in the next settled window; the verdict of the evidence so far, without asking how fresh it is.
+        """`take_in` the next window; the verdict of the evidence so far, without asking how fresh it is."""
+        so_far = self.take_in(window, now)
+        return self._failed or self._hold_or_pass(so_far, now)
+
+    def take_in(self, window: Window, now: float) -> StepSoFar:
+        """Take in the next settled window; returns its step so far. To say what it means is half of the work, and is
+        left to whoever asks.
 
         `now` is Unix seconds. Raises ValueError, and changes nothing, if the window is impossible, not over yet, or
         not after all windows before it in time and step.
@@ -67,7 +70,7 @@ class Judge:
         self._step.add(window, in_incident=self._witnesses.is_service_incident)
         if self._failed is None:
             self._failed = self._failure()
-        return self._failed or self._hold_or_pass(self._step, now)
+        return self._step
 
     def verdict(self, now: float, source: SourceState, step: int | None = None) -> Verdict:
         """The verdict as of `now`: whether there is anything fresh to judge, then the evidence.

@@ -93,7 +93,7 @@ def _positions(judge: Judge, life: Life) -> Iterator[float | None]:
     """The end of the newest window that the judge has seen, after each that it is given."""
     yield life.upto
     for seen in life.windows:
-        judge.observe(seen.window, max(seen.now, seen.window.end))
+        judge.take_in(seen.window, max(seen.now, seen.window.end))
         yield seen.window.end
 
 

@@ -1,4 +1,5 @@
-"""Stable's past, read once for each rollout: the ten minutes before the canary could be reached.
+"""Stable's past, read once for each rollout: the ten minutes before the canary could be reached. Those who begin at
+the same time share the questions.
 
 Which tiles those are follows from recorded times alone, so a restarted controller reads the same ones and comes to the
 same baseline. Nothing is judged without it: how bursty stable is, and at which latency bounds the versions are
@@ -7,12 +8,14 @@ compared, must be known before the first figure of the canary is looked at.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 from canary.analysis.baseline import HISTORY_S, baseline_of
 from canary.daemon import windows
 from canary.daemon.tracks import Case
-from canary.model.verdict import Baseline
+from canary.model.verdict import ArmCounts, Baseline
 from canary.telemetry.source import PrometheusSource
-from canary.telemetry.tiles import arm_counts
+from canary.telemetry.tiles import Tile, arm_counts
 
 
 def history_ends(case: Case) -> tuple[float, float] | None:
@@ -25,20 +28,24 @@ def history_ends(case: Case) -> tuple[float, float] | None:
     return (round(last_end * 1000) - earlier * tile_ms) / 1000, last_end
 
 
-def read_baseline(source: PrometheusSource, case: Case, settled_by: float) -> Baseline | None:
-    """What is known of stable from before the rollout, None while its last tile may still fill up.
+def read_baselines(source: PrometheusSource, cases: Collection[Case], ends: tuple[float, float]) -> dict[str, Baseline]:
+    """What is known of each stable from before its rollout, by uid: all of them `history_ends` and a tile in common.
 
-    Tiles that end by `settled_by` (Unix seconds) are final. Raises TelemetryError when the source does not answer, or
-    not with something that can be read.
+    Raises TelemetryError when the source does not answer, or not with something that can be read for all of them.
     """
-    ends = history_ends(case)
-    if ends is None or ends[1] > settled_by:
-        return None
     first_end, last_end = ends
-    tiles = source.history(case.stable, first_end=first_end, last_end=last_end, tile_s=case.tile_s)
+    tile_s = next(iter(cases)).tile_s
+    pasts = source.histories({case.stable for case in cases}, first_end=first_end, last_end=last_end, tile_s=tile_s)
     without_version = source.unattributed(
-        [case.service], first_end=first_end, last_end=last_end, tile_s=case.tile_s
-    ).get(case.service, {})
+        {case.service for case in cases}, first_end=first_end, last_end=last_end, tile_s=tile_s
+    )
+    return {
+        case.rollout.uid: _baseline(case, pasts.get(case.stable, ()), without_version.get(case.service, {}))
+        for case in cases
+    }
+
+
+def _baseline(case: Case, tiles: Sequence[Tile], without_version: Mapping[float, ArmCounts]) -> Baseline:
     counts = [arm_counts(tile, case.policy.analysis.grpc_errors) for tile in tiles]
     unattributed = without_version.values()
     failed = sum(arm.errors for arm in unattributed)

@@ -16,14 +16,14 @@ import structlog
 from canary.analysis.judge import Judge
 from canary.analysis.record import Recorder
 from canary.daemon import windows
-from canary.daemon.baselines import read_baseline
+from canary.daemon.baselines import history_ends, read_baselines
 from canary.daemon.disasters import Disasters
 from canary.daemon.feeding import Feeder, Pair, Reach
 from canary.daemon.losses import what_was_lost
 from canary.daemon.metrics import Metrics
 from canary.daemon.surroundings import Exported, Surroundings
 from canary.daemon.tracks import Case, Track
-from canary.errors import TelemetryError
+from canary.errors import TelemetryAnswer, TelemetryError
 from canary.model.verdict import SourceState, Verdict
 from canary.telemetry.preflight import SHORTEST_SETTLE_S
 from canary.telemetry.source import PrometheusSource
@@ -36,6 +36,9 @@ TILES_AT_ONCE = 2000
 
 ALONE_S = 1.0
 """How long one tick may spend on questions that serve one rollout only (seconds), after those that serve all."""
+
+BASELINES_AT_ONCE = 40
+"""Rollouts whose pasts are asked for together: sixty tiles of twenty buckets each are 50,000 figures."""
 
 ABOUT_A_TICK = 0.9
 
@@ -62,6 +65,8 @@ class Evidence:
         self._settle_s = SHORTEST_SETTLE_S
         self.tick_s = 1.0
         """Time between two ticks in seconds, as it is now."""
+        self.news: frozenset[str] = frozenset()
+        """Whose judge the last tick had anything new for, by uid."""
 
     def exports(self, exported: Exported) -> None:
         """What the source has besides the versions' counts; nothing else is asked for."""
@@ -113,7 +118,7 @@ class Evidence:
 
         A source that does not answer is noted in every judge's state; nothing is raised.
         """
-        problem = ""
+        problem, news = "", set[str]()
         self._feeder.is_behind, self._settle_s = False, settle_s
         by_tile: dict[float, list[Case]] = defaultdict(list)
         for case in cases:
@@ -130,8 +135,11 @@ class Evidence:
             with self._counted("begin"):
                 problem = problem or self._feed(self._begin(waiting, reach), reach)
             for case, track in tracked:
+                if track.fed_at == now or problem:
+                    news.add(case.rollout.uid)
                 if track.lost is None and track.baseline is not None and track.next_end > last_end:
                     self._note_losses(case, track, now)
+        self.news = frozenset(news)
         return problem
 
     def source_failed(self, cases: Iterable[Case], why: str) -> None:
@@ -194,26 +202,45 @@ class Evidence:
         """Read the baselines of rollouts that have none, while there is time. Returns who can be judged now."""
         begun: list[Pair] = []
         until = self._clock() + ALONE_S
+        by_ends: dict[tuple[float, float], list[Pair]] = defaultdict(list)
         for case, track in waiting:
-            if not track.pause.is_over(self._clock()):
-                continue
-            if self._must_wait(until):
-                break
-            try:
-                baseline = read_baseline(self._source, case, settled_by=reach.now - reach.settle_s)
-            except TelemetryError as error:
-                # the batch says whether the source is away: this may be too much for it, or wrong for one rollout only
-                track.pause.failed(self._clock())
-                track.is_away(f"stable's figures from before the rollout cannot be read: {error}")
-                self._metrics.baseline_failures.inc()
-                log.warning("no baseline", rollout=case.rollout.full_name, problem=str(error))
-                continue
-            if baseline is not None:
-                track.begin(case, baseline)
-                begun.append((case, track))
-                log.info("baseline", rollout=case.rollout.full_name, history_s=baseline.history_s,
-                         errors_phi=round(baseline.errors_phi, 2), bounds_ms=sorted(baseline.latency_phi))  # fmt: skip
+            ends = history_ends(case)
+            # its last tile may still fill up
+            if ends is not None and ends[1] <= reach.now - reach.settle_s and track.pause.is_over(self._clock()):
+                by_ends[ends].append((case, track))
+        for ends, group in sorted(by_ends.items(), key=lambda item: item[0]):
+            for first in range(0, len(group), BASELINES_AT_ONCE):
+                if self._must_wait(until):
+                    return begun
+                begun += self._begin_together(group[first : first + BASELINES_AT_ONCE], ends)
         return begun
+
+    def _begin_together(self, pairs: Sequence[Pair], ends: tuple[float, float]) -> list[Pair]:
+        """Those of them who can be judged now. Halved when somebody's series make the answer unusable."""
+        try:
+            baselines = read_baselines(self._source, [case for case, _ in pairs], ends)
+        except TelemetryAnswer as error:
+            if len(pairs) > 1:
+                half = len(pairs) // 2
+                return [*self._begin_together(pairs[:half], ends), *self._begin_together(pairs[half:], ends)]
+            return self._not_begun(pairs, error)
+        except TelemetryError as error:
+            return self._not_begun(pairs, error)
+        for case, track in pairs:
+            baseline = baselines[case.rollout.uid]
+            track.begin(case, baseline)
+            log.info("baseline", rollout=case.rollout.full_name, history_s=baseline.history_s,
+                     errors_phi=round(baseline.errors_phi, 2), bounds_ms=sorted(baseline.latency_phi))  # fmt: skip
+        return list(pairs)
+
+    def _not_begun(self, pairs: Sequence[Pair], error: TelemetryError) -> list[Pair]:
+        """The batch says whether the source is away: this may be too much for it, or wrong for one rollout only."""
+        for case, track in pairs:
+            track.pause.failed(self._clock())
+            track.is_away(f"stable's figures from before the rollout cannot be read: {error}")
+            self._metrics.baseline_failures.inc()
+            log.warning("no baseline", rollout=case.rollout.full_name, problem=str(error))
+        return []
 
     def _note_losses(self, case: Case, track: Track, now: float) -> None:
         """Once it has caught up for the first time: is all there that was judged before this process began?"""

@@ -172,4 +172,4 @@ def _at_bounds(counts: ArmCounts, bounds: Collection[float]) -> ArmCounts:
     """With these bounds and no others: the batch holds those of every rollout, and who else is there must not be seen
     in this one's windows."""
     slower = {bound: counts.slower[bound] for bound in bounds if bound in counts.slower}
-    return replace(counts, slower=slower if counts.timed else dict.fromkeys(bounds, 0))
+    return ArmCounts(counts.requests, counts.errors, counts.timed, slower if counts.timed else dict.fromkeys(bounds, 0))

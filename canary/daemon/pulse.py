@@ -25,6 +25,9 @@ from canary.model.rollout import Phase
 TICK, ABORT, FACTS, SLOTS = "tick", "abort", "facts", "slots"
 """What is asked for: a tick, a look for disasters, the source's facts, and to let go of what others drive now."""
 
+ABOUT_A_TICK = 0.9
+"""A tick that follows the one before sooner than this part of its time only asks what that one left over."""
+
 LOOKS_SHARE = 0.1
 """Looks for disasters take at most this share of the time, ours and Prometheus': what takes longer comes less often."""
 
@@ -55,6 +58,7 @@ class Pulse:
     last_tick: float = 0.0
     last_look: float = 0.0
     _look_not_before: float = 0.0
+    _woken_at: float = 0.0
 
     def beat(self, what: str) -> None:
         """Do what the scheduler asked for."""
@@ -80,6 +84,7 @@ class Pulse:
 
     def _tick(self) -> None:
         now = self.wall()
+        catches_up = self.evidence.is_behind and now - self._woken_at < ABOUT_A_TICK * self.evidence.tick_s
         if self.source.problem or self.source.not_yet or self.source.finding:
             self.source.refresh()
         exported = self.source.exported
@@ -96,7 +101,11 @@ class Pulse:
                 self.source.failed(problem)
         self.evidence.forget_all_but(case.rollout.uid for case in cases)
         self.last_tick = self.wall()
-        self._wake(everybody=False)
+        if catches_up:
+            self._wake_those_with_news(cases)
+        else:
+            self._woken_at = now
+            self._wake(everybody=False)
 
     def _look(self) -> None:
         """Look for disasters, unless the last look was just now and took long."""
@@ -150,6 +159,11 @@ class Pulse:
                 arms = (nodes.of(rollout.namespace, arm) for arm in (rollout.status.canary, rollout.status.stable))
                 cases.append(Case(rollout, policy, *arms))
         return cases
+
+    def _wake_those_with_news(self, cases: Iterable[Case]) -> None:
+        for case in cases:
+            if case.rollout.uid in self.evidence.news:
+                self.work.add(key_of_rollout(self.router, self.caches, case.rollout))
 
     def _wake(self, *, everybody: bool) -> None:
         for entry in self._own():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -29,6 +29,8 @@ from canary.telemetry.source import PrometheusSource
 
 NOW_S = 0.1
 """Ejections are gauges: as of now is as of the last tenth of a second."""
+
+NOTHING = ArmCounts()
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -62,12 +64,19 @@ class Around:
             [self.steal[node][end] for node in sorted(nodes) if end in self.steal.get(node, {})]
             for nodes in (case.canary_nodes, case.stable_nodes)
         )
-        return replace(
-            window,
-            unattributed=self.unattributed.get(case.service, {}).get(end, ArmCounts()),
-            ejections=_ejections(case, self.ejections, end),
-            noise=noise_of(canary_steal, stable_steal, self.control_plane.get(end, "")),
-            metrics={name: values[end] for name, values in self.own.items() if end in values},
+        own = {name: values[end] for name, values in self.own.items() if end in values}
+        return Window(
+            window.start,
+            end,
+            window.step,
+            window.weight,
+            window.canary,
+            window.stable,
+            self.unattributed.get(case.service, {}).get(end, NOTHING),
+            _ejections(case, self.ejections, end),
+            window.warm,
+            noise_of(canary_steal, stable_steal, self.control_plane.get(end, "")),
+            own,
         )
 
 

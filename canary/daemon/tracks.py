@@ -129,7 +129,7 @@ class Track:
     def observe(self, case: Case, window: Window, now: float) -> bool:
         """Take in a window; whether it could be one. To be called under the lock."""
         try:
-            self.judge.observe(window, now)
+            self.judge.take_in(window, now)
         except ValueError as error:
             # impossible counts are a fault of the source, not of the release: no evidence, but never silence
             log.error("a window was refused", rollout=case.rollout.full_name, error=str(error))

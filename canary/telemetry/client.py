@@ -68,6 +68,16 @@ class _Session(requests.Session):
         return super().request(method, url, *args, **kwargs)
 
 
+class _Answer(requests.Response):
+    """An answer that was parsed when it was checked: the library asks it for its JSON, which would take as long again
+    and several times the memory."""
+
+    parsed: Any
+
+    def json(self, **_: Any) -> Any:
+        return self.parsed
+
+
 class PrometheusClient:
     """Asks one Prometheus. Thread-safe. Both errors of `canary.errors.TelemetryError` carry a whole sentence."""
 
@@ -142,7 +152,7 @@ class PrometheusClient:
             except (requests.RequestException, OSError) as error:
                 raise self._unavailable(_why(error)) from error
 
-    def _check(self, response: requests.Response, *_: Any, **__: Any) -> None:
+    def _check(self, response: requests.Response, *_: Any, **__: Any) -> requests.Response:
         """Runs before the library reads the response, which knows neither warnings nor result types."""
         try:
             answer = orjson.loads(response.content)
@@ -172,6 +182,10 @@ class PrometheusClient:
         expected = ("matrix",) if str(response.url).endswith("query_range") else ("vector", "matrix")
         if kind not in expected or not isinstance(rows, list):
             raise TelemetryAnswer(f"{self._settings.base_url} answered a {str(kind)[:40]!r}, not a {expected[0]}")
+        checked = _Answer()
+        checked.__dict__.update(response.__dict__)
+        checked.parsed = answer
+        return checked
 
     def _unavailable(self, why: str, kind: type[TelemetryError] = TelemetryUnavailable) -> TelemetryError:
         return kind(f"Prometheus at {self._settings.base_url}: {why}")

@@ -1,4 +1,4 @@
-"""What a workload did before anybody asked: tiles with every bucket of its latency histogram. Pure.
+"""What workloads did before anybody asked: tiles with every bucket of their latency histograms. Pure.
 
 Which bounds a mesh has is learnt from the answer, so a custom bucket layout works as Istio's own does.
 """
@@ -7,30 +7,35 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canary.telemetry.queries import Scope, Workload
 from canary.telemetry.tiles import Grid, Tile, bucket_counts, read_tiles
 
 
-def read_history(
-    status_rows: Sequence[Any], latency_rows: Sequence[Any], scope: Scope, grid: Grid, workload: Workload
-) -> tuple[Tile, ...]:
-    """The range answers to `status_query` and `latency_query` (of every bound) for one workload.
+def read_histories(
+    status_rows: Sequence[Any], latency_rows: Sequence[Any], scope: Scope, grid: Grid
+) -> Mapping[Workload, tuple[Tile, ...]]:
+    """The range answers to `status_query` and `latency_query` (of every bound), by workload.
 
-    A bound that one tile has and another has not (the layout was changed in between) is left out of all of them: it
-    could not be compared. All pods of the workload must have one layout, as in `tiles`: one mesh configuration.
+    A bound that one tile of a workload has and another has not (the layout was changed in between) is left out of all
+    its tiles: it could not be compared. All pods of a workload must have one layout, as in `tiles`: one mesh
+    configuration.
     """
-    bounds = common_bounds(latency_rows, scope, grid)
-    return read_tiles(status_rows, latency_rows, scope, grid, bounds).tiles.get(workload, ())
+    return read_tiles(status_rows, latency_rows, scope, grid, common_bounds(latency_rows, scope, grid)).tiles
 
 
-def common_bounds(latency_rows: Sequence[Any], scope: Scope, grid: Grid) -> list[float]:
-    """The finite bounds (ms), ascending, that every tile with a timed request has."""
-    per_tile: dict[int, dict[float, int]] = defaultdict(dict)
-    for _, bound, index, timed in bucket_counts(latency_rows, scope, grid):
-        per_tile[index][bound] = per_tile[index].get(bound, 0) + timed
-    with_requests = [set(at_most) for at_most in per_tile.values() if at_most.get(math.inf)]
-    layouts = with_requests or [set(at_most) for at_most in per_tile.values()]
+def common_bounds(latency_rows: Sequence[Any], scope: Scope, grid: Grid) -> Mapping[Workload, list[float]]:
+    """The finite bounds (ms), ascending, that every tile of a workload with a timed request has."""
+    found: dict[Workload, dict[int, dict[float, int]]] = defaultdict(lambda: defaultdict(dict))
+    for workload, bound, index, timed in bucket_counts(latency_rows, scope, grid):
+        at_most = found[workload][index]
+        at_most[bound] = at_most.get(bound, 0) + timed
+    return {workload: _common(list(per_tile.values())) for workload, per_tile in found.items()}
+
+
+def _common(tiles: Sequence[Mapping[float, int]]) -> list[float]:
+    with_requests = [set(at_most) for at_most in tiles if at_most.get(math.inf)]
+    layouts = with_requests or [set(at_most) for at_most in tiles]
     return sorted(set.intersection(*layouts) - {math.inf}) if layouts else []

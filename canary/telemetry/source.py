@@ -17,7 +17,7 @@ from canary.telemetry import preflight
 from canary.telemetry.breaker import BreakerState
 from canary.telemetry.client import PrometheusClient
 from canary.telemetry.controlplane import control_plane_query, read_control_plane
-from canary.telemetry.history import read_history
+from canary.telemetry.history import read_histories
 from canary.telemetry.metric import read_metric
 from canary.telemetry.outliers import ejections_query, read_ejections
 from canary.telemetry.preflight import SourceFacts
@@ -144,15 +144,23 @@ class PrometheusSource:
         return read_statuses(self._client.at(status_query(scope, interval_s, with_newest=False), now), scope)
 
     def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:
-        """The tiles of one workload as `tiles` gives them, `slower` at every bucket bound that its histogram has.
+        """The tiles of one workload as `histories` gives them; empty when it has no series."""
+        return self.histories([workload], first_end=first_end, last_end=last_end, tile_s=tile_s).get(workload, ())
 
-        Two queries; empty when it has no series. Raises ValueError for ends that are not multiples of the tile.
+    def histories(
+        self, workloads: Collection[Workload], *, first_end: float, last_end: float, tile_s: float
+    ) -> Mapping[Workload, tuple[Tile, ...]]:
+        """The tiles of these workloads as `tiles` gives them, `slower` at every bucket bound that each histogram has.
+
+        Two queries; a workload without series is absent. Raises ValueError for ends that are not multiples of the tile.
         """
         grid = Grid.spanning(first_end, last_end, tile_s)
-        scope = self._scope([workload])
+        scope = self._scope(workloads)
+        if not scope.workloads:
+            return {}
         statuses = self._over(status_query(scope, tile_s, with_newest=True), grid)
         latencies = self._over(latency_query(scope, tile_s, None), grid)
-        return read_history(statuses, latencies, scope, grid, workload)
+        return read_histories(statuses, latencies, scope, grid)
 
     def unattributed(
         self, services: Collection[ServiceName], *, first_end: float, last_end: float, tile_s: float

@@ -61,7 +61,7 @@ class Source:
     asked: list[tuple[frozenset[Workload], float, float]] = field(default_factory=list)
     """(workloads, first end, last end) of each batch."""
     asked_bounds: list[frozenset[float]] = field(default_factory=list)
-    asked_history: list[tuple[Workload, float, float]] = field(default_factory=list)
+    asked_history: list[tuple[frozenset[Workload], float, float]] = field(default_factory=list)
     queries_sent: int = 0
 
     def tiles(
@@ -85,13 +85,16 @@ class Source:
         timed = found.get(("200", ""), 0)
         return Tile(end - tile_s, end, found, timed, {bound: min(timed, 1) for bound in bounds_ms})
 
-    def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:
-        self.asked_history.append((workload, first_end, last_end))
-        self._answer([workload])
+    def histories(
+        self, workloads: Collection[Workload], *, first_end: float, last_end: float, tile_s: float
+    ) -> Mapping[Workload, tuple[Tile, ...]]:
+        self.asked_history.append((frozenset(workloads), first_end, last_end))
+        self._answer(workloads)
         if self.no_history:
             raise TelemetryUnavailable(self.no_history)
-        count = round((last_end - first_end) / tile_s) + 1
-        return tuple(self._tile(workload, first_end + i * tile_s, tile_s, (250.0, 500.0, 1000.0)) for i in range(count))
+        ends = [first_end + i * tile_s for i in range(round((last_end - first_end) / tile_s) + 1)]
+        bounds = (250.0, 500.0, 1000.0)
+        return {one: tuple(self._tile(one, end, tile_s, bounds) for end in ends) for one in workloads}
 
     def unattributed(
         self, services: Collection[ServiceName], *, first_end: float, last_end: float, tile_s: float
@@ -342,7 +345,7 @@ def test_stables_past_is_read_once_and_from_recorded_times_alone() -> None:
         live.tick([case()], unix(second), SETTLE_S)
     restarted.tick([case(step=2)], unix(90), SETTLE_S)
 
-    past = (case().stable, unix(-595), unix(0))
+    past = (frozenset({case().stable}), unix(-595), unix(0))
     assert source.asked_history == [past, past]
     assert source.asked_bounds[-1] == {250.0, 500.0, 1000.0}  # stable's tail, the bound after it, and the policy's own
 
@@ -483,7 +486,7 @@ def test_a_tick_that_only_goes_on_with_what_was_left_over_asks_nobody_else_again
 
 def test_after_an_outage_those_who_are_as_far_behind_are_caught_up_together() -> None:
     source = Source()
-    evidence = evidence_on(source)
+    evidence = Evidence(source, clock=lambda: 0.0)  # type: ignore[arg-type]  # what it needs of a source
     cases = [case(namespace=f"shop-{index}") for index in range(8)]
     evidence.tick(cases, unix(31), SETTLE_S)
     source.asked.clear()
@@ -521,7 +524,7 @@ def test_a_rollout_that_cannot_be_judged_stops_nobody_else_and_is_begun_again(
         raise ZeroDivisionError("for the test")
 
     with monkeypatch.context() as patched:
-        patched.setattr(evidence._tracks[broken.rollout.uid].judge, "observe", fails)
+        patched.setattr(evidence._tracks[broken.rollout.uid].judge, "take_in", fails)
         evidence.tick([broken, other], unix(36), SETTLE_S)
         held = evidence.verdict(broken, unix(36))
 
@@ -531,27 +534,55 @@ def test_a_rollout_that_cannot_be_judged_stops_nobody_else_and_is_begun_again(
     assert state_of(evidence, broken) == state_of(evidence, other)
 
 
-def test_many_rollouts_at_once_are_begun_in_slices_so_that_looks_for_disasters_go_on() -> None:
+def test_many_rollouts_at_once_are_begun_in_slices_so_that_looks_for_disasters_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("canary.daemon.evidence.BASELINES_AT_ONCE", 2)
     clock = [0.0]
 
     class Slow(Source):
-        def history(self, workload: Workload, **ends: float) -> tuple[Tile, ...]:
+        def histories(self, workloads: Collection[Workload], **ends: float) -> Mapping[Workload, tuple[Tile, ...]]:
             clock[0] += ALONE_S / 4
-            return super().history(workload, **ends)
+            return super().histories(workloads, **ends)
 
     source = Slow()
     evidence = Evidence(source, clock=lambda: clock[0])  # type: ignore[arg-type]  # what it needs of a source
-    cases = [case(namespace=f"shop-{index}") for index in range(12)]
+    cases = [case(namespace=f"shop-{index}") for index in range(24)]
 
     evidence.tick(cases, unix(31), SETTLE_S)
 
     assert evidence.is_behind
     assert len(source.asked_history) == 5
-    assert sum(evidence.verdict(one, unix(31)) is not None for one in cases) == 5
+    assert sum(evidence.verdict(one, unix(31)) is not None for one in cases) == 10
     evidence.tick(cases, unix(32), SETTLE_S)
     evidence.tick(cases, unix(33), SETTLE_S)
     assert not evidence.is_behind
     assert all(evidence.verdict(one, unix(33)) is not None for one in cases)
+
+
+def test_rollouts_that_begin_together_share_the_questions_about_their_pasts() -> None:
+    source = Source()
+    evidence = evidence_on(source)
+    cases = [case(namespace=f"shop-{index}") for index in range(12)]
+
+    evidence.tick(cases, unix(31), SETTLE_S)
+
+    alone = evidence_on(Source())
+    alone.tick([cases[0]], unix(31), SETTLE_S)
+    assert [len(workloads) for workloads, _, _ in source.asked_history] == [12]
+    assert state_of(evidence, cases[0]) == state_of(alone, cases[0])
+
+
+def test_one_whose_past_cannot_be_read_keeps_nobody_else_from_beginning() -> None:
+    cases = [case(namespace=f"shop-{index}") for index in range(7)]
+    source = Source(odd=frozenset({cases[3].stable}))
+    evidence = evidence_on(source)
+
+    evidence.tick(cases, unix(31), SETTLE_S)
+
+    verdicts = [evidence.verdict(one, unix(31)) for one in cases]
+    without = [place for place, one in enumerate(verdicts) if one and one.reason is Reason.UNAVAILABLE]
+    assert without == [3]
 
 
 def test_the_first_step_does_not_speak_for_the_second() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from canary.errors import TelemetryAnswer
 from canary.telemetry import Workload
 from canary.telemetry.controlplane import IN_TIME, PUSHES, REJECTED, control_plane_query, read_control_plane
-from canary.telemetry.history import common_bounds, read_history
+from canary.telemetry.history import common_bounds, read_histories
 from canary.telemetry.metric import read_metric
 from canary.telemetry.queries import Scope
 from canary.telemetry.rows import series_of
@@ -108,10 +108,10 @@ def test_bounds_are_those_that_every_tile_with_requests_has() -> None:
     late = {"metric": labels | {"le": "250"}, "values": [[1001, "5"]]}
     idle = {"metric": labels | {"le": "250"}, "values": [[1000, "0"]]}
 
-    assert common_bounds(rows, SCOPE, GRID) == [5.0, 500.0]
-    assert common_bounds([*rows, late], SCOPE, GRID) == [5.0, 500.0]
-    assert common_bounds([*buckets(leInf=("0", "0"), le5=("0", "0")), idle], SCOPE, GRID) == [5.0]
-    assert common_bounds([], SCOPE, GRID) == []
+    assert common_bounds(rows, SCOPE, GRID) == {PAY: [5.0, 500.0]}
+    assert common_bounds([*rows, late], SCOPE, GRID) == {PAY: [5.0, 500.0]}
+    assert common_bounds([*buckets(leInf=("0", "0"), le5=("0", "0")), idle], SCOPE, GRID) == {PAY: [5.0]}
+    assert common_bounds([], SCOPE, GRID) == {}
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20))
@@ -121,7 +121,7 @@ def test_slower_falls_with_the_bound_and_is_the_histograms_own(counts: list[int]
     rows.append(row(str(sum(counts) + 3), **labels, le="+Inf"))
     status = [row("1", **labels, response_code="200")]
 
-    tile = read_history(status, rows, SCOPE, Grid.spanning(1000.0, 1000.0, 1.0), PAY)[0]
+    tile = read_histories(status, rows, SCOPE, Grid.spanning(1000.0, 1000.0, 1.0))[PAY][0]
 
     assert tile.timed == sum(counts) + 3
     assert dict(tile.slower) == {at + 1.0: sum(counts[at + 1 :]) + 3 for at in range(len(counts))}

@@ -75,10 +75,12 @@ class Counts:
         }
         return TileBatch(tiles, last_end, frozenset(workloads), "source", dict.fromkeys(workloads, last_end))
 
-    def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:
-        self._answer("history", 1)
-        count = round((last_end - first_end) / tile_s) + 1
-        return tuple(self._tile(workload, round(first_end + i * tile_s, 3), tile_s, (500.0,)) for i in range(count))
+    def histories(
+        self, workloads: Collection[Workload], *, first_end: float, last_end: float, tile_s: float
+    ) -> Mapping[Workload, tuple[Tile, ...]]:
+        self._answer("history", len(workloads))
+        ends = [round(first_end + i * tile_s, 3) for i in range(round((last_end - first_end) / tile_s) + 1)]
+        return {one: tuple(self._tile(one, end, tile_s, (500.0,)) for end in ends) for one in workloads}
 
     def unattributed(
         self, services: Collection[ServiceName], *, first_end: float, last_end: float, tile_s: float

@@ -67,7 +67,7 @@ def test_a_prometheus_upgraded_meanwhile_names_the_same_bounds_otherwise(
     assert sum(tile.timed for tile in tiles) == 200
     assert sum(tile.slower[500.0] for tile in tiles) == 80
     assert sum(tile.slower[0.5] for tile in tiles) == 180
-    assert tiles == source.tiles([PAY], tiles[0].slower, **recording.tiles(10, 100, 10.0)).tiles[PAY]
+    assert tiles == source.tiles([PAY], list(tiles[0].slower), **recording.tiles(10, 100, 10.0)).tiles[PAY]
 
 
 def test_an_idle_workload_has_empty_tiles_and_an_unknown_one_none(recording: Any, replay: Callable[..., Any]) -> None:

@@ -7,7 +7,9 @@ What is never done here: deciding to try again, caching, and looking into an obj
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 PatchType = Literal["json", "merge", "apply"]
 MayWrite = Callable[[str | None], None]
+UnderWay = Callable[[Request], AbstractContextManager[None]]
 Objects = list[dict[str, Any]]
 
 WRITE_SLACK_SECONDS = 0.5
@@ -47,12 +50,17 @@ def anybody_may_write(_namespace: str | None) -> None:
     """The write seam of a single controller or a command: everything is ours."""
 
 
+def nobody_minds(_request: Request) -> AbstractContextManager[None]:
+    """Around a write where nobody waits for its answer but its sender."""
+    return nullcontext()
+
+
 class Gateway:
     """Requests against one cluster by one identity. Safe for use by several threads.
 
     Every method raises an error of the ClusterError tree whose sentence names verb, resource and object.
-    `may_write(namespace)` is called before each write and raises NotOurs to refuse it; it and `on_request` may be
-    replaced later.
+    `may_write(namespace)` is called before each write and raises NotOurs to refuse it; `under_way(request)` is entered
+    before that and left when the write was answered or given up. They and `on_request` may be replaced later.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class Gateway:
         self.timeout_seconds = timeout_seconds
         self.write_timeout_seconds = write_timeout_seconds
         self.may_write = may_write
+        self.under_way: UnderWay = nobody_minds
         client.user_agent = field_manager
         self._transport = Transport(client, on_request)
 
@@ -91,6 +100,12 @@ class Gateway:
             timeout_seconds=timeout_seconds,
             write_timeout_seconds=write_timeout_seconds,
         )
+
+    def beside(self, may_write: MayWrite) -> Gateway:
+        """The same connections and hooks with another write seam, for objects that belong to no namespace's slot."""
+        other = copy.copy(self)
+        other.may_write, other.under_way = may_write, nobody_minds
+        return other
 
     def close(self) -> None:
         """Give the pooled connections back to the system."""
@@ -277,12 +292,13 @@ class Gateway:
         return _parsed(self._transport.send(request, self.timeout_seconds), request)
 
     def _write(self, request: Request) -> dict[str, Any]:
-        self.may_write(request.namespace)
         asked = {"timeout": f"{round(self.write_timeout_seconds * 1000)}ms"}
         if request.verb != "delete":
             asked["fieldManager"] = self.field_manager
-        request = request.asking(asked)
-        return _parsed(self._transport.send(request, self.write_timeout_seconds + WRITE_SLACK_SECONDS), request)
+        with self.under_way(request):
+            self.may_write(request.namespace)
+            request = request.asking(asked)
+            return _parsed(self._transport.send(request, self.write_timeout_seconds + WRITE_SLACK_SECONDS), request)
 
 
 def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 
@@ -109,6 +109,18 @@ class Metrics:
                 yield family
 
         self.registry.register(Missing())
+
+    def slot_takes(self, count: Callable[[], dict[str, int]]) -> None:
+        """`canary_slot_takes_total{was}`, read when it is scraped."""
+
+        class Takes(Collector):
+            def collect(self) -> Iterable[Metric]:
+                family = CounterMetricFamily("canary_slot_takes", "Slots taken, by what they were", labels=["was"])
+                for was, number in count().items():
+                    family.add_metric([was], number)
+                yield family
+
+        self.registry.register(Takes())
 
     def rollouts_by_phase(self, count: Callable[[], dict[str, int]]) -> None:
         """`canary_rollouts{phase}`, counted when it is scraped."""

@@ -77,13 +77,28 @@ class Records:
         """Write what has changed since it was written, for at most so long, then end."""
         if self._thread is None:
             return
-        with self._lock:
-            unsaved = [uid for uid, kept in self._kept.items() if kept.recorder.changes != kept.saved_changes]
-        for uid in unsaved:
-            self._due.add(uid)
-        self._due.wait_idle(timeout_s)
+        self.flush(timeout_s, lambda _namespace: True)
         self._due.close(discard=True)
         self._thread.join(self._gateway.write_timeout_seconds + 1.0)
+
+    def flush(self, timeout_s: float, of: Callable[[str], bool]) -> None:
+        """Write what has changed since it was written, of the namespaces that `of` is true of, for at most so long."""
+        with self._lock:
+            unsaved = [
+                uid
+                for uid, kept in self._kept.items()
+                if of(kept.rollout.namespace) and kept.recorder.changes != kept.saved_changes
+            ]
+        for uid in unsaved:
+            self._due.add(uid)
+        if unsaved:
+            self._due.wait_idle(timeout_s)
+
+    def forget(self, of: Callable[[str], bool]) -> None:
+        """Another controller keeps the records of these namespaces now: nothing more is written to them."""
+        with self._lock:
+            for uid in [uid for uid, kept in self._kept.items() if of(kept.rollout.namespace)]:
+                del self._kept[uid]
 
     def consider(self, rollout: Rollout, status: RolloutStatus, recorder: Recorder | None) -> None:
         """After a look at a rollout that now has this status: have its record written if it is time. Returns at once.

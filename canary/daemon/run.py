@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
+from apscheduler.jobstores.base import JobLookupError
 
 from canary.cluster.events import EventRecorder
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, NAMESPACE, Kind
-from canary.cluster.lease import REQUEST_SECONDS, MemberLease
+from canary.cluster.lease import REQUEST_SECONDS
+from canary.cluster.leases import identity_of_process, owner_of_member
 from canary.cluster.patience import patiently
 from canary.cluster.queue import KeyedQueue
 from canary.cluster.reflector import Change
+from canary.cluster.replica import Replica
 from canary.cluster.status import StatusWriter
 from canary.daemon.act import Actor
 from canary.daemon.attempts import Attempts
@@ -28,6 +30,7 @@ from canary.daemon.caches import Caches, Object
 from canary.daemon.carriers import Carriers
 from canary.daemon.evidence import Evidence
 from canary.daemon.gauges import read_when_scraped
+from canary.daemon.handover import Handover
 from canary.daemon.health import HealthServer
 from canary.daemon.keys import Key, releasing
 from canary.daemon.metrics import Metrics
@@ -44,7 +47,7 @@ from canary.daemon.settings import Settings
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.starts import Starts
 from canary.daemon.workers import Workers
-from canary.errors import Forbidden, InputError, NotFound, PolicyError
+from canary.errors import Forbidden, InputError, NotFound, NotOurs, PolicyError
 from canary.mesh.istio.router import IstioRouter
 from canary.model.annotations import FLOOR
 from canary.telemetry.source import PrometheusSource
@@ -55,8 +58,8 @@ POLICIES_S = 2
 SYNC_POLL_S = 0.05
 RIGHTS_S = 3.0
 """For a question about our rights: nobody waits for its answer but a rollout that has not begun."""
-RECORDS_S = 3.0
-"""How long the last records may take to write when the controller is told to stop."""
+RECORDS_S, EVENTS_S = 1.0, 0.5
+"""How long the last records and Events may take to write when the controller is told to stop: somebody waits for it."""
 STUCK_S = 60.0
 """A worker that has had one key for so long hangs: every request has a time limit far below."""
 
@@ -75,13 +78,6 @@ class Daemon:
         self.gateway = self._connect()
         self.gateway.on_request = self.metrics.count_request
         self._lease_gateway = self._connect(timeout_seconds=REQUEST_SECONDS, write_timeout_seconds=1.0)
-        self.lease = MemberLease(
-            self._lease_gateway,
-            settings.own_namespace,
-            identity(),
-            on_acquired=self._enqueue_everything,
-        )
-        self.gateway.may_write = self.lease.may_write
 
         several = settings.namespace is None and settings.workers > 1
         self.work: KeyedQueue[Key] = KeyedQueue(
@@ -92,7 +88,7 @@ class Daemon:
         self.caches = Caches(self.gateway, settings.namespace, self._changed)
         self.folder = PolicyFolder(settings.policies)
         self.folder.reload()
-        frozen = FrozenPolicies(self.gateway, settings.own_namespace)
+        frozen = FrozenPolicies(self.gateway.beside(self._may_write_own), settings.own_namespace)
         self._prometheus = PrometheusSource(settings.source)
         self.source = SourceWatch(self._prometheus, settings.tile_s, settings.settle_s, settings.tick_s)
         evidence = Evidence(self._prometheus, self.metrics)
@@ -107,6 +103,18 @@ class Daemon:
         )
         self.events = EventRecorder(self.gateway)
         self.records = Records(self.gateway, self.metrics)
+        self.replica = Replica(
+            self._lease_gateway,
+            settings.own_namespace,
+            identity_of_process(os.environ),
+            Handover(
+                self.gateway, settings.namespace, self.caches, self.records, pulses=self.pulses, look_at=self._enqueue
+            ),
+            owner=owner_of_member(os.environ, settings.own_namespace),
+            pace_seconds=settings.slot_pace_s,
+        )
+        self.lease = self.replica.lease
+        self.gateway.may_write, self.gateway.under_way = self.replica.may_write, self.replica.under_way
         actor = Actor(self.gateway, self.caches, self.router, frozen, StatusWriter(self.gateway), self.events)
         permits = Permits(self.folder, lambda namespace: self.caches.label(namespace, FLOOR), settings.floor)
         observer = Observer(self.gateway, self.caches, self.router, permits, frozen, evidence, self.source, self.rights)
@@ -128,10 +136,12 @@ class Daemon:
             self.work,
             self.reconciler,
             self.metrics,
-            may_look=lambda: not self.caches.unsynced and self.lease.is_held,
+            may_look=lambda namespace: not self.caches.unsynced and self.replica.owns(namespace),
         )
         self._pulse_thread = threading.Thread(target=self._pulse_loop, name="pulse", daemon=True)
-        self.pulse = Pulse(self.caches, self.router, frozen, evidence, self.source, self.work, self.metrics)
+        self.pulse = Pulse(
+            self.caches, self.router, frozen, evidence, self.source, self.work, self.metrics, self.replica.owns
+        )
         self._rhythm = Rhythm.after_settled(self.source.tick_s, self.source.settle_s)
         self.scheduler = schedule(
             self._jobs(), lambda job, why: self.metrics.missed_jobs.labels(job=job, why=why).inc()
@@ -149,20 +159,20 @@ class Daemon:
             work=self.work,
             prometheus=self._prometheus,
             source=self.source,
-            lease=self.lease,
+            replica=self.replica,
             events=self.events,
             folder=self.folder,
             caches=self.caches,
         )
 
     def run(self) -> None:
-        """Work until told to stop, then drain: no new keys, answers awaited, the Lease given back."""
+        """Work until told to stop, then drain: no new keys, answers awaited, the slots given back."""
         self._check_own_namespace()
         if threading.current_thread() is threading.main_thread():  # only there Python takes signal handlers
             for which in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(which, lambda *_: self.stop())
         self.health.start()
-        self.lease.start()
+        self.replica.start()
         self.events.start()
         self.records.start()
         self.caches.start()
@@ -176,7 +186,7 @@ class Daemon:
         )
         while self.caches.unsynced and not self.stopping.wait(SYNC_POLL_S):
             pass
-        self._enqueue_everything()  # what was heard of before all was listed could not be looked at
+        self.replica.serve()  # slots are taken now, and everything in them is looked at
         self.stopping.wait()
         self._end()
 
@@ -193,6 +203,7 @@ class Daemon:
             f"not listed yet: {', '.join(unsynced)}" if unsynced else "",
             f"not up to date: {', '.join(refused)}" if refused else "",
             self.rights.not_ready(),
+            "" if self.replica.leases.has_synced else f"not listed yet: Leases {self.replica.problem}".rstrip(),
         ]
         return "\n".join(sentence for sentence in wrong if sentence)
 
@@ -206,6 +217,8 @@ class Daemon:
         for name, queue in (("worker", self.work), ("telemetry", self.pulses)):
             if queue.longest_running_seconds > STUCK_S:
                 return f"a {name} thread hangs"
+        if hangs := self.replica.hangs:
+            return hangs
         dead = [thread.name for thread in (self._pulse_thread, *self.workers.threads) if not thread.is_alive()]
         return f"thread {dead[0]} died" if dead else ""
 
@@ -259,12 +272,20 @@ class Daemon:
         else:
             self._enqueue_everything()
 
+    def _may_write_own(self, _namespace: str | None) -> None:
+        """Frozen policies are in no slot: their name is what is in them, so whoever writes one writes the same."""
+        if not self.lease.is_held:
+            raise NotOurs(f"this controller ({self.lease.identity}) did not renew its Lease in time")
+
     def _enqueue_everything(self) -> None:
+        self._enqueue(self.replica.owns)
+
+    def _enqueue(self, of: Callable[[str], bool]) -> None:
         if self.caches.unsynced:
             return
         spaces = {item["metadata"]["namespace"] for item in self.caches.objects(DEPLOYMENT, None)}
         spaces |= {item["metadata"]["namespace"] for item in self.caches.objects(CANARYROLLOUT, None)}
-        for namespace in spaces:
+        for namespace in filter(of, spaces):
             self.work.add(Key(namespace))
 
     def _pulse_loop(self) -> None:
@@ -272,6 +293,9 @@ class Daemon:
         while not self.pulses.is_closed:
             what = self.pulses.get(1.0)
             if what is None:
+                continue
+            if what != FACTS and not self.lease.is_held:
+                self.pulses.done(what)  # nothing is ours now; what was judged is kept until somebody else has it
                 continue
             try:
                 if what == TICK:
@@ -294,27 +318,24 @@ class Daemon:
         wanted = Rhythm.after_settled(self.source.tick_s, self.source.settle_s)
         if wanted != self._rhythm:
             self._rhythm = wanted
-            self.scheduler.reschedule_job(TICK, trigger=wanted.trigger)
+            with suppress(JobLookupError):  # told to stop while the source was asked: the scheduler has ended
+                self.scheduler.reschedule_job(TICK, trigger=wanted.trigger)
             log.info("tile", seconds=self.source.tile_s, tick_s=wanted.every_s, settle_s=self.source.settle_s)
 
     def _end(self) -> None:
+        """Others take over while we are still there: first the mark, then each slot whose writes are answered."""
         log.info("stopping")
+        self.replica.drain()
         self.scheduler.shutdown(wait=False)
         self.pulses.close(discard=True)
         self.work.close(discard=True)
-        answered = self.work.wait_idle(self.settings.drain_s)
+        drained = self.work.wait_idle(self.settings.drain_s)
         self.records.stop(RECORDS_S)
-        self.events.stop()
-        self.lease.drain()
-        self.lease.stop(release=answered)
+        self.events.stop(EVENTS_S)
+        given = self.replica.leave()
         self.rights.stop()
         self.caches.stop()
         self.health.stop()
         for closable in (self._lease_gateway, self._rights_gateway, self.gateway, self._prometheus):
             closable.close()
-        log.info("stopped", drained=answered)
-
-
-def identity() -> str:
-    """One process at a time: the pod's name where it is told, and a random part."""
-    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
+        log.info("stopped", drained=drained, slots_given_back=given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from canary.cluster.slots import PACE_S
 from canary.telemetry.settings import SourceSettings
 
 
@@ -33,3 +34,5 @@ class Settings:
     intake_grace_s: float = 5.0
     """How long a new Deployment may be ahead of its Service and route before that counts as a mistake."""
     drain_s: float = 5.0
+    slot_pace_s: float = PACE_S
+    """Between two slots of namespaces that this replica gives to another to share more evenly."""

@@ -19,8 +19,8 @@ log = structlog.get_logger("canary.daemon")
 class Workers:
     """`count` threads; each looks at one key at a time until the queue is closed and empty.
 
-    `may_look` says whether looking makes sense now: a key that comes too early is dropped, everything is queued again
-    when the local copies are complete and the Lease is ours.
+    `may_look(namespace)` says whether looking makes sense now: a key that comes too early, or is another replica's, is
+    dropped; everything of a namespace is queued again when its slot becomes ours.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Workers:
         work: KeyedQueue[Key],
         reconciler: Reconciler,
         metrics: Metrics,
-        may_look: Callable[[], bool],
+        may_look: Callable[[str], bool],
     ) -> None:
         self._work = work
         self._reconciler = reconciler
@@ -54,7 +54,7 @@ class Workers:
                 self._work.done(key)
 
     def _look_at(self, key: Key) -> None:
-        if not self._may_look():
+        if not self._may_look(key.namespace):
             return
         try:
             if not key.service:
@@ -65,7 +65,7 @@ class Workers:
                 again = self._reconciler.reconcile(key)
         except NotOurs as error:
             log.info("left to its owner", key="/".join(key), why=str(error))
-            self._work.add_rate_limited(key)  # perhaps a renewal was late and the Lease is still ours
+            self._work.add_rate_limited(key)  # perhaps a renewal was late and the slot is still ours
             return
         except CanaryError as error:
             self._failed(key, error.reason, str(error))

@@ -143,7 +143,7 @@ def test_a_missing_controller_is_told_on_stderr_while_something_is_under_way(
 ) -> None:
     shop.rollout(**running)
 
-    assert f"no controller lives: there is no Lease {shop.namespace}/canary-controller" in shop.canary("status").stderr
+    assert f"no controller lives: there is no Lease {shop.namespace}/canary-member-*" in shop.canary("status").stderr
     shop.controller_lives()
     assert shop.canary("status").stderr == ""
 

@@ -129,7 +129,7 @@ def test_a_lease_nobody_renews_is_no_controller(shop: Shop, running: dict[str, A
     shop.rollout(**running)
     shop.controller_lives()
     stale = {"renewTime": "2020-01-01T00:00:00.000000Z", "leaseDurationSeconds": 12}
-    shop.gateway.patch(LEASE, shop.namespace, "canary-controller", {"spec": stale}, patch_type="merge")
+    shop.gateway.patch(LEASE, shop.namespace, "canary-member-test", {"spec": stale}, patch_type="merge")
 
     done = shop.canary("wait", "payment-v2")
 

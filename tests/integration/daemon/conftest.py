@@ -11,13 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import (
-    CRD,
-    NAMESPACE,
-)
+from canary.cluster.kinds import NAMESPACE
 from canary.daemon import windows
 from canary.daemon.pulse import FACTS
 from canary.daemon.run import Daemon
@@ -30,8 +26,6 @@ from canary.telemetry.settings import SourceSettings
 from canary.telemetry.tiles import Bounds, StatusCounts, Tile, TileBatch, bounds_of
 from tests.shop import Shop as Shop  # noqa: PLC0414  tests name its type
 from tests.shop import until
-
-REPOSITORY = Path(__file__).parents[3]
 
 QUICK = """\
 name: quick
@@ -137,7 +131,7 @@ class Running:
         self.daemon.gateway.on_request = note
         self._thread = threading.Thread(target=self.daemon.run, name="daemon")
         self._thread.start()
-        until(lambda: not self.daemon.not_ready() and self.daemon.lease.is_held, what="for the controller")
+        until(lambda: not self.daemon.not_ready() and self.daemon.replica.owned, what="for the controller")
 
     @property
     def url(self) -> str:
@@ -191,18 +185,8 @@ def wait() -> Callable[..., Any]:
     return until
 
 
-@pytest.fixture(scope="session")
-def with_mesh_kinds(embedded: Any) -> None:
-    """Istio's kinds and ours are known to the session's API server."""
-    gateway = Gateway.connect(str(embedded.kubeconfig))
-    for file in (REPOSITORY / "canary/sandbox/istio_crds.yaml", REPOSITORY / "deploy/crd.yaml"):
-        for definition in yaml.safe_load_all(file.read_text(encoding="utf-8")):
-            gateway.patch(CRD, None, definition["metadata"]["name"], definition, patch_type="apply", force=True)
-    gateway.close()
-
-
 @pytest.fixture
-def user(kubeconfig: Path, with_mesh_kinds: None) -> Iterator[Gateway]:
+def user(kubeconfig: Path) -> Iterator[Gateway]:
     """The service owners' way to the API server."""
     gateway = Gateway.connect(str(kubeconfig), field_manager="kubectl", write_timeout_seconds=10)
     yield gateway

@@ -1,0 +1,71 @@
+"""What comes with a slot: reading what its former owner wrote last, looking at all that is in it, and letting go of it.
+
+Which namespaces are ours follows from their names, never from a list that was handed over: nothing can be dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from canary.cluster.gateway import Gateway
+from canary.cluster.kinds import CANARYROLLOUT, DESTINATIONRULE, VIRTUALSERVICE
+from canary.cluster.queue import KeyedQueue
+from canary.cluster.slots import slot_of
+from canary.daemon.caches import Caches
+from canary.daemon.pulse import SLOTS, TICK
+from canary.daemon.records import Records
+
+WRITTEN = (VIRTUALSERVICE, DESTINATIONRULE, CANARYROLLOUT)
+"""What a former owner may have written a moment ago. All else comes from others, and the watch brings it in time."""
+
+FLUSH_S = 1.0
+
+
+class Handover:
+    """The hooks of turnover.py, on its thread."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        namespace: str | None,
+        caches: Caches,
+        records: Records,
+        *,
+        pulses: KeyedQueue[str],
+        look_at: Callable[[Callable[[str], bool]], None],
+    ) -> None:
+        """`look_at` queues a look at everything in the namespaces of which its argument is true."""
+        self._gateway, self._namespace = gateway, namespace
+        self._caches, self._records, self._pulses, self._look_at = caches, records, pulses, look_at
+
+    def prepare(self, slots: Collection[int]) -> None:
+        """A consistent list of the slots' objects into the local copies: a watch may be behind, and says not how far.
+
+        One list of each kind whatever the number of namespaces; raises ClusterError.
+        """
+        if self._namespace is not None and slot_of(self._namespace) not in slots:
+            return
+        for kind in WRITTEN:
+            known = self._caches.reflectors[kind]
+            for page, _ in self._gateway.pages(kind, self._namespace):
+                for item in page:
+                    meta = item["metadata"]
+                    if slot_of(meta["namespace"]) not in slots:
+                        continue
+                    copy = known.get(meta["namespace"], meta["name"])
+                    if copy is None or copy["metadata"]["resourceVersion"] != meta["resourceVersion"]:
+                        self._caches.remember(kind, item)
+
+    def gained(self, slots: Collection[int]) -> None:
+        """Look at all of it, and ask for its evidence without waiting for the next tick's time."""
+        self._look_at(lambda namespace: slot_of(namespace) in slots)
+        self._pulses.add(TICK)
+
+    def leaving(self, slots: Collection[int]) -> None:
+        """What was judged is stored, where the next owner finds it."""
+        self._records.flush(FLUSH_S, lambda namespace: slot_of(namespace) in slots)
+
+    def lost(self, slots: Collection[int]) -> None:
+        """Judges and records go at once."""
+        self._records.forget(lambda namespace: slot_of(namespace) in slots)
+        self._pulses.add(SLOTS)

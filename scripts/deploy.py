@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Writes what is generated below deploy/: what Helm and kustomize would otherwise need two hand-kept copies of.
 
 Helm reads nothing outside its chart and kustomize nothing outside its folder. Links are no way out: kustomize refuses
@@ -10,20 +9,22 @@ sources are copied, and a test says when a copy is old:
     the chart, rendered with its own values                   ->  deploy/kustomize/base (needs helm)
     the comments of values.yaml                               ->  the table of the chart's README.md
 
-Run it after changing one of them: `scripts/deploy.py`; with `--check` it changes nothing, names what is old, and ends
-with 1.
+Run it after changing one of them: `.venv/bin/python scripts/deploy.py`. With `--check` it changes nothing, names what
+is old, and ends with 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from canary.errors import SandboxError
+from canary.sandbox.realapi.assets import find_assets
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -104,8 +105,11 @@ def readme() -> dict[Path, str]:
 
 
 def find_helm() -> str | None:
-    """Where helm is: in KUBEBUILDER_ASSETS, else on PATH."""
-    return shutil.which("helm", path=os.environ.get("KUBEBUILDER_ASSETS")) or shutil.which("helm")
+    """Where helm is: beside the real Kubernetes of the tests, else on PATH."""
+    try:
+        return str(find_assets().helm)
+    except SandboxError:
+        return shutil.which("helm")
 
 
 def surplus(wanted: dict[Path, str]) -> list[Path]:
@@ -133,8 +137,8 @@ def main() -> int:
         helm = find_helm()
         if helm is None:
             print(
-                "scripts/deploy.py: helm is neither in KUBEBUILDER_ASSETS nor on PATH: deploy/kustomize/base is left "
-                "as it is; make envtest builds one (or say --without-helm)",
+                "scripts/deploy.py: no helm found, deploy/kustomize/base is left as it is: run `make envtest`, or say "
+                "--without-helm",
                 file=sys.stderr,
             )
             return 1

@@ -84,8 +84,8 @@ class Rights:
     # -- what is missing, for people
 
     def not_ready(self) -> str:
-        """What the installation lacks, "" for nothing: rights of the controller itself, and those of canary-writes
-        that are missing wherever the role is bound."""
+        """What the installation lacks, one line each, "" for nothing: rights of the controller itself, and those of
+        canary-writes that are missing wherever the role is bound."""
         with self._lock:
             lacking = sorted(self._known.controller, key=_order)
             bound = {name: one for name, one in self._known.namespaces.items() if one.is_bound}
@@ -93,7 +93,7 @@ class Rights:
             everywhere = frozenset.intersection(*(one.missing for one in bound.values()))
             lacking += sorted(everywhere - set(lacking), key=_order)
             where = next(iter(bound))
-        return "; ".join(
+        return "\n".join(
             sentences.lacks(need, self._place(need, where if need.role is Role.WRITES else ""), self._served)
             for need in lacking
         )

@@ -1,0 +1,93 @@
+"""Controllers in this process, each under an account with the shipped roles, and a metrics source that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from canary.cluster.gateway import Gateway
+from canary.cluster.kinds import NAMESPACE
+from canary.daemon import windows
+from canary.sandbox.realapi.server import RealApiServer
+from tests.integration.daemon.conftest import QUICK, Counts
+from tests.real.rights.controller import Controller
+from tests.real.rights.roles import Grant, Installation
+from tests.shop import Shop
+
+
+@pytest.fixture(scope="module")
+def counts() -> Iterator[Counts]:
+    """The metrics source of every controller here; what it counts needs no time to arrive."""
+    source = Counts()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings: source)
+        patch.setattr(windows, "PROPAGATION_S", 0.1)
+        yield source
+
+
+@pytest.fixture(scope="session")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policies")
+    (folder / "quick.yaml").write_text(QUICK, encoding="utf-8")
+    slow = QUICK.replace("name: quick", "name: slow").replace("hold: 200ms", "hold: 1h")
+    (folder / "slow.yaml").write_text(slow, encoding="utf-8")
+    headed = QUICK.replace("name: quick", "name: headed").replace(
+        "strategy: {", 'strategy: {match: {headers: {x-debug-user: {exact: "true"}}, hold: 200ms}, '
+    )
+    (folder / "headed.yaml").write_text(headed, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def install(admin: Gateway) -> Iterator[Callable[..., Installation]]:
+    """An account with the shipped roles, without one verb where it is named."""
+    made: list[Installation] = []
+
+    def new(taken: Grant | None = None) -> Installation:
+        installation = Installation(admin, taken=taken)
+        made.append(installation)
+        return installation
+
+    yield new
+    for installation in made:
+        installation.remove()
+
+
+@pytest.fixture(scope="module")
+def control(
+    real: RealApiServer, counts: Counts, policies: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Controller]]:
+    """Start a controller under an installation's account; all are stopped in the end."""
+    del counts  # the source is there before a controller is
+    started: list[Controller] = []
+
+    def start(installation: Installation, **options: Any) -> Controller:
+        controller = Controller(real, installation, policies, tmp_path_factory.mktemp("controller"), **options)
+        started.append(controller)
+        return controller
+
+    yield start
+    for controller in started:
+        controller.stop()
+
+
+@pytest.fixture(scope="module")
+def new_shop(admin: Gateway) -> Iterator[Callable[[], Shop]]:
+    """A namespace where payment-v1 carries all the traffic."""
+    made: list[str] = []
+
+    def make() -> Shop:
+        shop = Shop(admin, f"shop-{uuid4().hex[:8]}")
+        admin.create(NAMESPACE, None, {"metadata": {"name": shop.namespace}})
+        made.append(shop.namespace)
+        shop.mesh()
+        shop.deploy("v1")
+        return shop
+
+    yield make
+    for name in made:
+        admin.delete(NAMESPACE, None, name)

@@ -1,0 +1,94 @@
+"""One controller in this process, behind a proxy that keeps which rights it used."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from canary.daemon.run import Daemon
+from canary.daemon.settings import Settings
+from canary.sandbox.realapi.server import RealApiServer
+from canary.telemetry.settings import SourceSettings
+from tests.faults.asked import Asked
+from tests.faults.proxy import Answer, Forward, Proxy
+from tests.real.rights.roles import Installation
+from tests.shop import until
+
+
+class Controller:
+    """A running daemon; `namespace` None serves all of them."""
+
+    def __init__(
+        self,
+        real: RealApiServer,
+        installation: Installation,
+        policies: Path,
+        folder: Path,
+        *,
+        namespace: str | None = None,
+        own: str = "",
+    ) -> None:
+        kubeconfig = real.kubeconfig_for(installation.token(real), folder / "kubeconfig")
+        self.used: set[tuple[str, str, bool]] = set()
+        """(verb, resource, in our own namespace) of every request that the API server carried out; without groups."""
+        self.proxy = Proxy.before(kubeconfig, hooks=[self._note])
+        self.proxy.start()
+        self._settings = Settings(
+            policies=policies, source=SourceSettings("http://127.0.0.1:9"),
+            kubeconfig=str(self.proxy.kubeconfig(kubeconfig, folder / "proxied")), namespace=namespace,
+            own_namespace=own or installation.own, listen="127.0.0.1:0", tile_s=0.2, tick_s=0.2, settle_s=0.1,
+            abort_period_s=0.5, intake_grace_s=0.5, workers=2, history_limit=1,
+        )  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        self.daemon = Daemon(self._settings)
+        self._thread = threading.Thread(target=self.daemon.run, name="daemon")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the daemon and the proxy."""
+        self.end()
+        self.proxy.stop()
+
+    def end(self) -> None:
+        """End the daemon; it can be started again."""
+        self.daemon.stop()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def page(self, path: str) -> tuple[int, str]:
+        """(status, body) of an answer of the health server."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon.health.port}{path}", timeout=5) as answer:
+                return answer.status, str(answer.read(), "utf-8")
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, str(error.read(), "utf-8")
+
+    def ready(self) -> None:
+        until(lambda: self.page("/readyz")[0] == 200, 30, "for the controller")
+
+    def says(self, *words: str, status: int | None = None, seconds: float = 10.0) -> str:
+        """The body of /readyz once it holds all these words."""
+        found: list[Any] = [None]
+
+        def there() -> bool:
+            found[0] = self.page("/readyz")
+            return all(word in found[0][1] for word in words) and status in (None, found[0][0])
+
+        try:
+            until(there, seconds)
+        except AssertionError:
+            raise AssertionError(f"/readyz does not say {words} within {seconds:g} s: {found[0]}") from None
+        return str(found[0][1])
+
+    async def _note(self, asked: Asked, forward: Forward) -> Answer:
+        answer = await forward()
+        if asked.resource and 200 <= answer.status < 300:
+            resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
+            self.used.add((asked.verb, resource, asked.namespace == self._settings.own_namespace))
+        return answer

@@ -140,7 +140,13 @@ class Starts:
         name, namespace = document["metadata"]["name"], document["metadata"]["namespace"]
         try:
             answer = self.actor.gateway.create(CANARYROLLOUT, namespace, document)
-        except Conflict:
+        except Conflict as error:
+            # a quota that is counted anew answers 409, too: only what can be read is there
+            try:
+                there = self.actor.gateway.get(CANARYROLLOUT, namespace, name)
+            except NotFound:
+                raise error from None
+            self.caches.remember(CANARYROLLOUT, there)
             return None
         except Forbidden as error:
             target = document["spec"]["target"]  # there is no rollout that could say it

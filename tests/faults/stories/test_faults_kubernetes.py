@@ -1,0 +1,151 @@
+"""Faults on the way to the API server: a release goes on as soon as it can, ends as it would have, says why it waits.
+
+The rollouts of `released` run side by side, each behind a fault of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from canary.cluster.kinds import VIRTUALSERVICE
+from canary.model.rollout import Phase, Rollout
+from tests.faults import kubernetes as faults
+from tests.faults.asked import Asked
+from tests.faults.proxy import Hook
+from tests.shop import Shop, until
+
+pytestmark = pytest.mark.slow
+
+ATTEMPT = "payment-v2-v2a-1"
+
+OF_A_RELEASE: Mapping[str, Hook] = {
+    "no fault": faults.late(0.0),
+    "late answer": faults.late(1.0),
+    "answer later than anybody waits": faults.late(3.5),
+    "late request": faults.late_before(3.5),
+    "409": faults.conflict(),
+    "422 without causes": faults.lost_precondition(),
+    "422 with causes": faults.invalid("a webhook says no"),
+    "429 in seconds": faults.throttled(1),
+    "429 with a date": faults.throttled(2, as_date=True),
+    "500": faults.broken(),
+    "500 request is too large": faults.too_large(),
+    "503": faults.unavailable(),
+    "answer lost": faults.answer_lost,
+    "connection reset": faults.reset,
+    "half the JSON": faults.truncated,
+    "dribbled answer": faults.dribbled(4.0),
+}
+HITS = 4
+"""So many of a release's writes are hit: some of its first ones, on the rollout, the route and the subsets."""
+
+
+def in_namespace(namespace: str, where: Callable[[Asked], bool]) -> Callable[[Asked], bool]:
+    return lambda asked: asked.namespace == namespace and where(asked)
+
+
+@dataclass
+class Told:
+    """A release and every weight that its route has had, in order."""
+
+    shop: Shop
+    ended: Rollout
+    weights: list[int]
+    hits: int
+
+
+@contextmanager
+def behind(between: Any, *hooks: Hook) -> Iterator[None]:
+    """These faults, for as long as the block lasts."""
+    for hook in hooks:
+        between.proxy.hooks.insert(0, hook)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            between.proxy.hooks.remove(hook)
+
+
+@pytest.fixture(scope="module")
+def controller(counts: Any, run_daemon: Callable[..., Any]) -> Any:
+    return run_daemon()
+
+
+@pytest.fixture(scope="module")
+def released(controller: Any, between: Any, new_shop: Callable[[], Shop]) -> Mapping[str, Told]:
+    """One release behind each fault, to its end."""
+    with ThreadPoolExecutor(len(OF_A_RELEASE)) as pool:  # each waits for the next second of the creation times
+        shops = dict(zip(OF_A_RELEASE, pool.map(lambda _: new_shop(), OF_A_RELEASE), strict=True))
+    hits = dict.fromkeys(OF_A_RELEASE, 0)
+
+    def counted(name: str, fault: Hook) -> Hook:
+        async def hook(asked: Any, forward: Any) -> Any:
+            hits[name] += 1
+            return await fault(asked, forward)
+
+        return hook
+
+    writes = faults.writes("canaryrollouts", "virtualservices", "destinationrules")
+    hooks = [
+        faults.on(in_namespace(shops[name].namespace, writes), counted(name, fault), times=HITS)
+        for name, fault in OF_A_RELEASE.items()
+    ]
+    weights: dict[str, list[int]] = {shop.namespace: [] for shop in shops.values()}
+    with behind(between, *hooks):
+        with ThreadPoolExecutor(len(shops)) as pool:
+            list(pool.map(lambda shop: shop.release("v2"), shops.values()))
+
+        def ended() -> dict[str, Rollout]:
+            for item in next(iter(shops.values())).gateway.list(VIRTUALSERVICE)[0]:
+                if (seen := weights.get(item["metadata"]["namespace"])) is not None:
+                    seen.append(weight_of(item))
+            found = {name: rollout_of(shop) for name, shop in shops.items()}
+            return {name: one for name, one in found.items() if one is not None and one.status.phase.is_terminal}
+
+        try:
+            until(lambda: len(ended()) == len(shops), 120)
+        except AssertionError:
+            waiting = {name: rollout_of(shop) for name, shop in shops.items() if name not in ended()}
+            told = {name: one.status.message if one else "no rollout" for name, one in waiting.items()}
+            raise AssertionError(f"not ended: {told}") from None
+    return {
+        name: Told(shops[name], one, compact(weights[shops[name].namespace]), hits[name])
+        for name, one in ended().items()
+    }
+
+
+def rollout_of(shop: Shop) -> Rollout | None:
+    return next(iter(shop.rollouts()), None)
+
+
+def weight_of(route: Mapping[str, Any]) -> int:
+    """The canary's weight on a route as it stands."""
+    entries = route["spec"]["http"][-1]["route"]
+    return sum(one.get("weight", 0) for one in entries if one["destination"].get("subset") == "v2")
+
+
+def compact(weights: list[int]) -> list[int]:
+    """Without repetitions."""
+    return [weight for index, weight in enumerate(weights) if index == 0 or weights[index - 1] != weight]
+
+
+@pytest.mark.parametrize("fault", OF_A_RELEASE)
+def test_a_release_is_promoted_through_its_steps_whatever_happens_to_its_writes(
+    released: Mapping[str, Told], fault: str
+) -> None:
+    told = released[fault]
+
+    assert told.ended.status.phase is Phase.SUCCEEDED, told.ended.status.message
+    assert told.hits == HITS
+    assert [change.weight for change in told.ended.status.weight_changes] == [50, 100, 100][
+        : len(told.ended.status.weight_changes)
+    ]
+    assert told.weights == sorted(told.weights), "the canary's weight never went back"
+    assert told.shop.weights() == {"v1": 0, "v2": 100}
+    assert len(told.shop.rollouts()) == 1, "nobody began it twice"

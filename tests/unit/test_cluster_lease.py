@@ -1,275 +1,173 @@
-"""The Lease: two that want it never write at the same time, and the cluster can see who lives."""
+"""The member Lease: a right to write that ends by itself, and a sign of life that the whole cluster can see."""
 
 from __future__ import annotations
 
-import copy
-import random
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from canary.cluster.gateway import Gateway
-from canary.cluster.lease import MemberLease, controller_is_alive
-from canary.errors import Ambiguous, ClusterError, Conflict, NotFound, NotOurs, Unavailable
-
-START = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 500.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.seconds)
+from canary.cluster.leases import (
+    State,
+    controller_is_alive,
+    identity_of_process,
+    member_in,
+    owner_of_member,
+    slot_in,
+)
+from canary.errors import Forbidden
+from tests.leases import START, Member, World
 
 
-class Store:
-    """The API server's side of one Lease."""
-
-    def __init__(self) -> None:
-        self.lease: dict[str, Any] | None = None
-        self.version = 0
-
-    def put(self, lease: dict[str, Any]) -> dict[str, Any]:
-        self.version += 1
-        self.lease = copy.deepcopy(lease)
-        self.lease["metadata"]["resourceVersion"] = str(self.version)
-        return copy.deepcopy(self.lease)
+def joined(world: World, identity: str = "a") -> Member:
+    member = world.join(identity)
+    assert member.lease.cycle() == "joined"
+    return member
 
 
-class Line(Gateway):
-    """One member's connection to the store. `fault` is raised instead of sending, `unanswered` after it arrived."""
+def test_a_member_creates_its_lease_and_may_write_until_eight_seconds_less_a_write() -> None:
+    world = World()
+    member = joined(world)
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self.store, self.clock = store, clock
-        self.fault: ClusterError | None = None
-        self.unanswered = False
-        self.takes_seconds = 0.0
-
-    def _sent(self) -> None:
-        self.clock.seconds += self.takes_seconds
-        if self.fault is not None:
-            raise self.fault
-
-    def _answer(self, lease: dict[str, Any]) -> dict[str, Any]:
-        if self.unanswered:
-            raise Ambiguous("cannot tell whether it happened")
-        return lease
-
-    def get(self, *_place: Any) -> dict[str, Any]:
-        self._sent()
-        if self.store.lease is None:
-            raise NotFound("no such Lease", status=404)
-        return copy.deepcopy(self.store.lease)
-
-    def create(self, *asked: Any) -> dict[str, Any]:
-        self._sent()
-        if self.store.lease is not None:
-            raise Conflict("already exists", status=409)
-        return self._answer(self.store.put(asked[-1]))
-
-    def replace(self, *asked: Any) -> dict[str, Any]:
-        self._sent()
-        if self.store.lease is None:
-            raise NotFound("no such Lease", status=404)
-        if asked[-1]["metadata"]["resourceVersion"] != self.store.lease["metadata"]["resourceVersion"]:
-            raise Conflict("the object has been modified", status=409)
-        return self._answer(self.store.put(asked[-1]))
-
-
-def member(line: Line, identity: str, clock: Clock, on_acquired: Callable[[], None] | None = None) -> MemberLease:
-    return MemberLease(line, "canary-system", identity, clock=clock, now=clock.now, on_acquired=on_acquired)
-
-
-def may_write(lease: MemberLease) -> bool:
-    try:
-        lease.may_write("shop")
-    except NotOurs:
-        return False
-    return True
-
-
-def test_the_first_controller_creates_the_lease_and_may_write_until_eight_seconds_less_a_write() -> None:
-    clock, store = Clock(), Store()
-    lease = member(Line(store, clock), "a", clock)
-    assert not may_write(lease)
-
-    assert lease.cycle() == "took the Lease"
-
-    assert store.lease is not None
-    assert store.lease["spec"]["holderIdentity"] == "a"
-    assert store.lease["spec"]["leaseDurationSeconds"] == 12
-    clock.seconds += 5.4
-    assert may_write(lease)
-    clock.seconds += 0.2
-    assert not may_write(lease)
-    assert lease.is_held
-    clock.seconds += 2.5
-    assert not lease.is_held
+    spec = world.store.get("canary-member-a")["spec"]
+    assert (spec["holderIdentity"], spec["leaseDurationSeconds"]) == ("a", 12)
+    world.seconds += 5.4
+    assert member.lease.may_begin(2.5)
+    world.seconds += 0.2
+    assert not member.lease.may_begin(2.5)
+    assert member.lease.is_held
+    world.seconds += 2.5
+    assert not member.lease.is_held
 
 
 def test_the_deadline_counts_from_before_the_renewal_was_sent() -> None:
-    clock = Clock()
-    line = Line(Store(), clock)
-    lease = member(line, "a", clock)
-    lease.cycle()
+    world = World()
+    member = joined(world)
 
-    line.takes_seconds = 1.5
-    lease.cycle()
+    def takes_time() -> None:
+        world.seconds += 1.5
 
-    assert lease.valid_until == clock.seconds - 1.5 + 8
+    member.line.in_between = takes_time
+    sent_at = world.seconds
+    assert member.lease.cycle() == "renewed the Lease"
+
+    assert member.lease.valid_until == sent_at + 8
 
 
-def test_with_the_api_server_away_a_holder_stops_writing_by_itself_and_begins_again_after() -> None:
-    clock, gained = Clock(), []
-    line = Line(Store(), clock)
-    lease = member(line, "a", clock, on_acquired=lambda: gained.append(clock.seconds))
-    lease.cycle()
+def test_a_steady_member_asks_one_thing_every_two_seconds() -> None:
+    world = World()
+    member = joined(world)
+    member.line.asked.clear()
 
-    line.fault = Unavailable("no answer")
+    for _ in range(30):
+        world.seconds += 2
+        assert member.lease.cycle() == "renewed the Lease"
+
+    assert member.line.asked == [("update", "canary-member-a")] * 30
+
+
+def test_with_the_api_server_away_a_member_stops_by_itself_and_begins_another_life_after() -> None:
+    world = World()
+    member = joined(world)
+
+    member.line.down = True
     for _ in range(5):
-        clock.seconds += 2
-        lease.cycle()
-    assert not may_write(lease)
-    assert "no answer" in lease.sentence
+        world.seconds += 2
+        member.lease.cycle()
+    assert not member.lease.is_held
+    assert "no answer" in member.lease.sentence
 
-    line.fault = None
-    assert lease.cycle() == "took the Lease"
-    assert may_write(lease)
-    assert len(gained) == 2
-
-
-def test_a_renewal_without_an_answer_does_not_extend_the_right_to_write() -> None:
-    clock = Clock()
-    line = Line(Store(), clock)
-    lease = member(line, "a", clock)
-    lease.cycle()
-    until = lease.valid_until
-
-    clock.seconds += 2
-    line.unanswered = True
-    lease.cycle()
-    assert lease.valid_until == until
-
-    line.unanswered = False
-    assert lease.cycle() == "renewed the Lease"
+    member.line.down = False
+    assert member.lease.cycle() == "joined"
+    assert member.lease.life == 2
 
 
-def test_a_second_controller_stands_by_and_takes_over_twelve_seconds_after_the_first_died() -> None:
-    clock, store = Clock(), Store()
-    first, second = (member(Line(store, clock), identity, clock) for identity in "ab")
-    first.cycle()
-    for _ in range(10):
-        clock.seconds += 2
-        first.cycle()
-        assert second.cycle() == "standing by: a holds the Lease"
+def test_a_renewal_without_an_answer_does_not_extend_the_right_to_write_and_is_found_again() -> None:
+    world = World()
+    member = joined(world)
+    until = member.lease.valid_until
 
-    died_at = clock.seconds
-    while second.cycle() != "took the Lease":
-        assert not may_write(second)
-        clock.seconds += 2
-        assert clock.seconds - died_at < 15
+    world.seconds += 2
+    member.line.unanswered = True
+    member.lease.cycle()
+    assert member.lease.valid_until == until
 
-    assert clock.seconds - died_at >= 12
-    assert not may_write(first)
-    assert may_write(second)
-    assert store.lease is not None
-    assert store.lease["spec"]["leaseTransitions"] == 1
-    assert first.cycle() == "standing by: b holds the Lease"
+    member.line.unanswered = False
+    assert member.lease.cycle() == "renewed the Lease"
+    assert member.lease.valid_until > until
 
 
-def test_of_two_that_take_over_at_once_one_wins() -> None:
-    clock, store = Clock(), Store()
-    member(Line(store, clock), "dead", clock).cycle()
-    second_line = Line(store, clock)
-    second, third = member(second_line, "b", clock), member(Line(store, clock), "c", clock)
-    second.cycle()
-    third.cycle()
-    clock.seconds += 13
+def test_a_lease_that_somebody_deletes_is_made_again() -> None:
+    world = World()
+    member = joined(world)
+    world.store.delete("canary-member-a", world.store.get("canary-member-a")["metadata"]["resourceVersion"])
 
-    stale = copy.deepcopy(store.lease)
-    third.cycle()
-    second_line.get = lambda *_place: copy.deepcopy(stale)  # type: ignore[method-assign,assignment,return-value]
-    second.cycle()
-
-    assert may_write(third)
-    assert not may_write(second)
+    member.lease.cycle()
+    assert member.lease.cycle() == "renewed the Lease"
+    assert world.store.get("canary-member-a")["spec"]["holderIdentity"] == "a"
 
 
-def test_a_clean_stop_gives_the_lease_back_and_the_next_need_not_wait() -> None:
-    clock, store = Clock(), Store()
-    first, second = (member(Line(store, clock), identity, clock) for identity in "ab")
-    first.cycle()
-    second.cycle()
+def test_the_next_container_of_a_pod_goes_on_at_once_and_the_one_before_stands_by() -> None:
+    world = World()
+    before = joined(world)
 
-    first.drain()
-    assert not may_write(first)
-    assert first.cycle() == "renewed the Lease"
-    first.stop(release=True)
+    after = joined(world)
+    before.lease.cycle()
 
-    assert second.cycle() == "took the Lease"
-    assert not first.is_held
-
-
-def test_a_controller_that_shuts_down_takes_no_lease_it_does_not_hold() -> None:
-    clock, store = Clock(), Store()
-    first, second = (member(Line(store, clock), identity, clock) for identity in "ab")
-    first.cycle()
-    second.cycle()
-
-    second.drain()
-    clock.seconds += 60
-    second.cycle()
-    first.drain()
-    first.cycle()
-
-    assert not first.is_held
-    assert not second.is_held
+    assert before.lease.cycle() == "another process renews the Lease of a: this one stands by"
+    assert not before.lease.is_held
+    assert after.lease.cycle() == "renewed the Lease"
+    before.lease.cycle()
+    world.seconds += 13  # the other one ended
+    assert before.lease.cycle() == "joined"
 
 
-def test_a_stop_with_a_write_unanswered_keeps_the_lease_until_it_expires() -> None:
-    clock, store = Clock(), Store()
-    first, second = (member(Line(store, clock), identity, clock) for identity in "ab")
-    first.cycle()
+def test_what_a_replica_says_of_itself_is_on_its_lease() -> None:
+    world = World()
+    member = joined(world)
 
-    first.stop(release=False)
+    member.lease.say(State.DRAINING)
+    member.lease.cycle()
 
-    assert second.cycle() == "standing by: a holds the Lease"
-    assert not may_write(first)
-
-
-def test_a_restarted_process_of_the_same_pod_goes_on_at_once() -> None:
-    clock, store = Clock(), Store()
-    member(Line(store, clock), "canary-0", clock).cycle()
-
-    assert member(Line(store, clock), "canary-0", clock).cycle() == "took the Lease"
+    assert world.store.get("canary-member-a")["metadata"]["annotations"]["canary.delivery/state"] == "draining"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(seed=st.integers(0, 2**32), steps=st.integers(20, 150))
-def test_whatever_fails_two_never_may_write_at_the_same_moment(seed: int, steps: int) -> None:
-    rng = random.Random(seed)
-    clock, store = Clock(), Store()
-    lines = [Line(store, clock) for _ in range(3)]
-    members = [member(line, name, clock) for line, name in zip(lines, "abc", strict=True)]
+def test_an_end_in_order_takes_the_lease_away() -> None:
+    world = World()
+    member = joined(world)
 
-    for _ in range(steps):
-        chosen = rng.randrange(3)
-        line = lines[chosen]
-        line.fault = Unavailable("no answer") if rng.random() < 0.3 else None
-        line.unanswered = rng.random() < 0.3
-        line.takes_seconds = rng.choice((0.0, 0.1, 1.4, 6.0))
-        members[chosen].cycle()
-        assert sum(one.is_held for one in members) <= 1
-        clock.seconds += rng.choice((0.0, 0.5, 2.0, 7.0, 13.0))
-        assert sum(one.is_held for one in members) <= 1
+    member.lease.stop(end=True)
+
+    assert "canary-member-a" not in world.store.leases
+    assert not member.lease.is_held
+
+
+def test_where_a_lease_may_not_be_deleted_it_is_left_without_a_holder() -> None:
+    world = World()
+    member = joined(world)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Forbidden("no", status=403)
+
+    member.line.delete = refuse  # type: ignore[method-assign]
+    member.lease.stop(end=True)
+
+    assert world.store.get("canary-member-a")["spec"]["holderIdentity"] == ""
+
+
+def test_a_missing_right_is_said_until_it_is_there() -> None:
+    world = World()
+    member = joined(world)
+
+    def refuse() -> None:
+        raise Forbidden("cannot update leases: forbidden", status=403)
+
+    member.line.in_between = refuse
+    member.lease.cycle()
+    assert member.lease.problem == "cannot update leases: forbidden"
+
+    member.line.in_between = lambda: None
+    member.lease.cycle()
+    assert member.lease.problem == ""
 
 
 def lease_of(holder: str, renewed: str | None, duration: int | None = 12) -> dict[str, Any]:
@@ -292,3 +190,34 @@ def lease_of(holder: str, renewed: str | None, duration: int | None = 12) -> dic
 )
 def test_a_controller_is_alive_when_its_lease_is_held_and_fresh(lease: dict[str, Any], alive: bool) -> None:
     assert controller_is_alive(lease, START) is alive
+
+
+def test_in_a_pod_the_identity_is_the_pods_name_and_elsewhere_nobody_elses() -> None:
+    assert identity_of_process({"POD_NAME": "canary-7c9d-x2x4z"}) == "canary-7c9d-x2x4z"
+    assert identity_of_process({}) != identity_of_process({})
+
+
+def test_only_a_pod_of_the_leases_own_namespace_can_be_its_owner() -> None:
+    told = {"POD_NAME": "canary-x", "POD_UID": "u-1", "POD_NAMESPACE": "canary-system"}
+
+    assert owner_of_member(told, "canary-system") == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": "canary-x",
+        "uid": "u-1",
+    }
+    assert owner_of_member(told, "elsewhere") == {}
+    assert owner_of_member({"POD_NAME": "canary-x"}, "canary-system") == {}
+
+
+@pytest.mark.parametrize("name", ["canary-slot-16", "canary-slot-01", "canary-slot-", "slot-1", "canary-slot--1"])
+def test_other_names_are_no_slots(name: str) -> None:
+    assert slot_in(name) is None
+
+
+def test_names_say_what_a_lease_is_of() -> None:
+    assert slot_in("canary-slot-0") == 0
+    assert slot_in("canary-slot-15") == 15
+    assert member_in("canary-member-a") == "a"
+    assert member_in("canary-member-") is None
+    assert member_in("kube-controller-manager") is None

@@ -1,0 +1,103 @@
+"""`canary run` as a process that can be killed and started again some hundred times within minutes.
+
+Starting a Python program and importing the official client costs more processor time than a whole rollout here. So the
+program is forked from a process that has imported everything and done nothing: each controller is a process of its
+own, and its command line is read as always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+_STOP_S = 30.0
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.crash.preload"])
+    return context
+
+
+def _canary(argv: Sequence[str], log: str) -> None:
+    """What the console script does; the log is the process's own."""
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["canary", *argv]
+    from canary.cli.app import main
+
+    main()
+
+
+class Controller:
+    """One controller, dead or alive. Its log is one file for all its lives."""
+
+    def __init__(self, argv: Sequence[str], log: Path) -> None:
+        self.log = log
+        self._argv = [*argv]
+        self._process: ForkServerProcess | None = None
+
+    def start(self) -> None:
+        self.reap()
+        self._process = _context().Process(target=_canary, args=(self._argv, str(self.log)), daemon=True)
+        self._process.start()
+
+    def kill(self) -> None:
+        """SIGKILL, and nothing awaited: safe on an event loop."""
+        if self._process is not None and self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Wait until the killed one is gone."""
+        if self._process is not None:
+            self._process.join(_STOP_S)
+            assert not self._process.is_alive()
+            self._process = None
+
+    def stop(self) -> int | None:
+        """SIGTERM and its exit code; what does not end in time is killed and gives None."""
+        process = self._process
+        if process is None:
+            return None
+        process.terminate()
+        process.join(_STOP_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return None
+        return process.exitcode
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.is_alive()
+
+
+class Program:
+    """One controller as a program started anew each time, which takes a second; otherwise as `Controller`."""
+
+    def __init__(self, argv: Sequence[str], log: Path) -> None:
+        self._argv, self._log = [sys.executable, "-m", "canary.cli.app", *argv], log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.reap()
+        with self._log.open("ab") as file:
+            self._process = subprocess.Popen(self._argv, stdout=file, stderr=file)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def reap(self) -> None:
+        if self._process is not None:
+            self._process.wait(_STOP_S)
+            self._process = None

@@ -27,6 +27,7 @@ from canary.cli.release import Release, release_of, release_of_file
 from canary.cli.route_changes import Change, changes_of, retries_of
 from canary.cli.terminal import complain
 from canary.daemon.windows import PROPAGATION_S
+from canary.mesh.istio.router import IstioRouter
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,5 +130,8 @@ def _planned(release: Release, asked: metrics.Asked, seed: int) -> Plan:
     retries = retries_of(release.view, release.route) if release.route else None
     if retries:
         cautions.append(retries_caution(*retries, asked.facts.reporter))
+    if release.route:
+        outside = IstioRouter().header_from_outside(release.view, release.route, release.policy.strategy.match)
+        cautions += [Caution("header", f"{outside}.")] if outside else []
     cautions += [Caution("source", f"The metrics source: {problem}.") for problem in asked.facts.problems]
     return Plan(release, asked, measured, timing, found, changes, tuple(cautions))

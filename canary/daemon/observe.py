@@ -149,6 +149,7 @@ class Observer:
             canary=_arm(route.canary, self._revision(rollout.namespace, target, None)),
             policy=policy,
             thresholds=thresholds,
+            warning=self.router.header_from_outside(view, route, policy.strategy.match),
         )
 
     def _with_thresholds(self, policy: Policy, view: MeshView, route: Route) -> tuple[Policy, str]:

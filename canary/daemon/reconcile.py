@@ -90,8 +90,9 @@ class Reconciler:
     def _keep_waiting(self, key: Key, entries: list[Entry]) -> float | None:
         """Attempts beyond those that are looked at: each says so, hears a wish, and costs nothing else."""
         finding = Finding("TooManyRollouts", sentence(key.namespace, self.attempts.most))
-        turn = Turn(None, {}, {entry.rollout.uid: finding for entry in entries})
-        again = [self._drive(entry, turn) for entry in entries]
+        news = [entry for entry in entries if not _has_said(entry.rollout, finding)]
+        turn = Turn(None, {}, {entry.rollout.uid: finding for entry in news})
+        again = [self._drive(entry, turn) for entry in news]
         return min((seconds for seconds in again if seconds is not None), default=None)
 
     def _flawed(self, entries: list[Entry]) -> dict[str, Finding]:
@@ -202,6 +203,12 @@ class Reconciler:
                 self.actor.gateway.delete(CANARYROLLOUT, rollout.namespace, rollout.name, uid=rollout.uid)
             except (NotFound, Conflict):
                 continue  # somebody else deleted it
+
+
+def _has_said(rollout: Rollout, finding: Finding) -> bool:
+    """Whether a rollout's status has this finding, and nothing was asked since."""
+    status = rollout.status
+    return status.message == finding.sentence and status.observed_generation == rollout.generation
 
 
 def _is_quiet(action: object) -> bool:

@@ -80,7 +80,8 @@ def _pin(case: Case) -> Outcome:
         step_elapsed=timedelta(0),
         resumed_at=None,
     )
-    return Outcome(status, before=(FreezePolicy(), SetFinalizer(True)))
+    after = (Announce("Warning", "HeaderFromOutside", resolved.warning),) if resolved.warning else ()
+    return Outcome(status, before=(FreezePolicy(), SetFinalizer(True)), after=after)
 
 
 def _prepare(case: Case) -> Outcome:

@@ -24,7 +24,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a rollout is pinned to when it is checked; `thresholds` says whose the policy's outlier thresholds are."""
+    """What a rollout is pinned to when it is checked; `thresholds` says whose the policy's outlier thresholds are.
+
+    `warning` is what its owner should know before it begins, "" for nothing.
+    """
 
     service: str
     route: RouteStatus
@@ -32,6 +35,7 @@ class Resolved:
     canary: ArmStatus
     policy: Policy
     thresholds: str = "the policy"
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,9 @@ class Router(Protocol):
         FindingError BadOutlierDetection when they cannot be read.
         """
 
+    def header_from_outside(self, view: MeshView, route: Route, match: Match | None) -> str:
+        """Why requests from outside the mesh may carry the header stage's header, as a sentence; "" when none can."""
+
     def prepare(self, view: MeshView, route: Route, policy: Policy) -> list[Write]:
         """What must exist before traffic can move (subsets); empty when the view shows that it does.
 

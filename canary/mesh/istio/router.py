@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from canary.errors import FindingError
 from canary.mesh import managers
 from canary.mesh import services as services_
-from canary.mesh.istio import clean_up, destination_rule, find, virtual_service
+from canary.mesh.istio import clean_up, destination_rule, find, outsiders, virtual_service
 from canary.mesh.istio.arms import arms_of, stable_of
 from canary.mesh.istio.hosts import Hosts
 from canary.mesh.istio.subsets import rules_of, subsets_of
@@ -74,6 +74,10 @@ class IstioRouter:
         """See `Router.thresholds`: those of the DestinationRules, for the canary's subset."""
         view = _own(view)
         return thresholds_of(view, self._hosts(view), route)
+
+    def header_from_outside(self, view: MeshView, route: Route, match: Match | None) -> str:
+        """See `Router.header_from_outside`."""
+        return outsiders.header_from_outside(_own(view), route, match)
 
     def prepare(self, view: MeshView, route: Route, policy: Policy) -> list[Write]:
         """See `Router.prepare`. Empty means that the view shows both subsets: traffic may move."""

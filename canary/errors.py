@@ -17,6 +17,7 @@ CanaryError                    what was wrong, where, what would be right: one s
 ├── TelemetryError             the metrics source
 │   ├── TelemetryUnavailable   no answer
 │   └── TelemetryAnswer        an answer we do not understand
+│       └── TelemetryUnusable  nothing of it is: fewer questions would not help
 └── SandboxError               a process of the laptop cluster
 """
 
@@ -142,6 +143,12 @@ class TelemetryAnswer(TelemetryError):
     """The metrics source answered something that is not what was asked for."""
 
     reason = "TelemetryAnswer"
+
+
+class TelemetryUnusable(TelemetryAnswer):
+    """Not what a Prometheus answers, or by its own word not all of it: the source is at fault, and nobody's series."""
+
+    reason = "TelemetryUnavailable"
 
 
 class SandboxError(CanaryError):

@@ -14,7 +14,7 @@ import structlog
 from canary.daemon import windows
 from canary.daemon.surroundings import Surroundings
 from canary.daemon.tracks import Case, Track
-from canary.errors import TelemetryAnswer
+from canary.errors import TelemetryAnswer, TelemetryUnusable
 from canary.model.verdict import ArmCounts
 from canary.telemetry.source import PrometheusSource
 from canary.telemetry.tiles import arm_counts
@@ -31,7 +31,7 @@ class Disasters:
         self._resting: set[str] = set()
 
     def look(self, tracked: Iterable[tuple[Case, Track]], now: float) -> list[Case]:
-        """The rollouts that must go back at once. Raises TelemetryUnavailable."""
+        """The rollouts that must go back at once. Raises TelemetryUnavailable and TelemetryUnusable."""
         pairs = [(case, track) for case, track in tracked if track.aborted is None]
         if not pairs:
             return []
@@ -56,6 +56,8 @@ class Disasters:
         workloads = {workload for case in group for workload in case.arms}
         try:
             recent = self._source.recent(workloads, now=now, interval_s=interval_s)
+        except TelemetryUnusable:
+            raise
         except TelemetryAnswer as error:
             if len(group) == 1:
                 self._rests(group[0], str(error))

@@ -23,7 +23,7 @@ from canary.daemon.losses import what_was_lost
 from canary.daemon.metrics import Metrics
 from canary.daemon.surroundings import Exported, Surroundings
 from canary.daemon.tracks import Case, Track
-from canary.errors import TelemetryAnswer, TelemetryError
+from canary.errors import TelemetryAnswer, TelemetryError, TelemetryUnusable
 from canary.model.verdict import SourceState, Verdict
 from canary.telemetry.preflight import SHORTEST_SETTLE_S
 from canary.telemetry.source import PrometheusSource
@@ -219,6 +219,8 @@ class Evidence:
         """Those of them who can be judged now. Halved when somebody's series make the answer unusable."""
         try:
             baselines = read_baselines(self._source, [case for case, _ in pairs], ends)
+        except TelemetryUnusable as error:
+            return self._not_begun(pairs, error)
         except TelemetryAnswer as error:
             if len(pairs) > 1:
                 half = len(pairs) // 2

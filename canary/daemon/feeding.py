@@ -15,7 +15,7 @@ from canary.daemon import windows
 from canary.daemon.metrics import Metrics
 from canary.daemon.surroundings import Around, Surroundings
 from canary.daemon.tracks import Case, Track
-from canary.errors import TelemetryAnswer, TelemetryError
+from canary.errors import TelemetryAnswer, TelemetryUnavailable, TelemetryUnusable
 from canary.model.verdict import ArmCounts, Window
 from canary.telemetry.source import PrometheusSource
 from canary.telemetry.tiles import TileBatch, arm_counts
@@ -59,6 +59,10 @@ class Feeder:
         first_end = min(*(track.next_end for _, track in pairs), reach.last_end)
         try:
             batch = self._tiles(pairs, first_end, reach)
+        except (TelemetryUnavailable, TelemetryUnusable) as error:
+            for _, track in pairs:
+                track.is_away(str(error))
+            return str(error)
         except TelemetryAnswer as error:
             if len(pairs) > 1:
                 half = len(pairs) // 2
@@ -67,10 +71,6 @@ class Feeder:
             pairs[0][1].is_away(str(error))
             pairs[0][1].is_apart = True
             return ""
-        except TelemetryError as error:
-            for _, track in pairs:
-                track.is_away(str(error))
-            return str(error)
         due = [case for case, track in pairs if track.next_end <= reach.last_end]
         around = Around()
         if due:
@@ -164,7 +164,8 @@ def _note_state(case: Case, track: Track, batch: TileBatch, reach: Reach) -> Non
         detail="",
         settle_s=reach.settle_s,
         newest_tile_end=max([*scraped, *([known] if known else [])], default=None),
-        series_seen=any(arm in batch.seen for arm in case.arms),
+        # once there were series, their absence is the source's (its data was lost), and their age says so
+        series_seen=track.source.series_seen or any(arm in batch.seen for arm in case.arms),
     )
 
 

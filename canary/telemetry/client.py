@@ -19,14 +19,16 @@ import requests
 from prometheus_api_client import PrometheusConnect
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Retry
 
-from canary.errors import TelemetryAnswer, TelemetryError, TelemetryUnavailable
+from canary.errors import TelemetryError, TelemetryUnavailable, TelemetryUnusable
 from canary.telemetry.breaker import Breaker
 from canary.telemetry.settings import SourceSettings
 
 _POOL = 8
 """Connections kept: the tick, the fast abort and the preflight may ask at the same time."""
+_PIECE = 65536
 _SHORTEST_SECRET = 8
 """A header may be a credential or a tenant's number; nobody's credential is shorter than this."""
 
@@ -154,16 +156,15 @@ class PrometheusClient:
 
     def _check(self, response: requests.Response, *_: Any, **__: Any) -> requests.Response:
         """Runs before the library reads the response, which knows neither warnings nor result types."""
+        body = self._whole(response)
         try:
-            answer = orjson.loads(response.content)
+            answer = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             if response.status_code != 200:
-                raise self._unavailable(
-                    f"HTTP {response.status_code} {self._shown(_text(response))}".rstrip()
-                ) from error
-            raise TelemetryAnswer(
+                raise self._unavailable(f"HTTP {response.status_code} {self._shown(_text(body))}".rstrip()) from error
+            raise TelemetryUnusable(
                 f"{self._settings.base_url} answered something that is not JSON, so it is not a Prometheus API (or it "
-                f"broke off): {self._shown(_text(response))!r}"
+                f"broke off): {self._shown(_text(body))!r}"
             ) from error
         if not isinstance(answer, dict):
             answer = {}
@@ -171,9 +172,9 @@ class PrometheusClient:
             why = f"HTTP {response.status_code} {self._shown(str(answer.get('error', '')))}".rstrip()
             raise self._unavailable(why, self._refused if response.status_code in (400, 422) else TelemetryUnavailable)
         if answer.get("status") != "success":
-            raise TelemetryAnswer(f"{self._settings.base_url} answered JSON that is not Prometheus' success")
+            raise TelemetryUnusable(f"{self._settings.base_url} answered JSON that is not Prometheus' success")
         if answer.get("warnings"):
-            raise TelemetryAnswer(
+            raise TelemetryUnusable(
                 f"{self._settings.base_url} answered with warnings, so perhaps not all there is: "
                 f"{self._shown(str(answer['warnings']))}"
             )
@@ -181,11 +182,28 @@ class PrometheusClient:
         kind, rows = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (None, None)
         expected = ("matrix",) if str(response.url).endswith("query_range") else ("vector", "matrix")
         if kind not in expected or not isinstance(rows, list):
-            raise TelemetryAnswer(f"{self._settings.base_url} answered a {str(kind)[:40]!r}, not a {expected[0]}")
+            raise TelemetryUnusable(f"{self._settings.base_url} answered a {str(kind)[:40]!r}, not a {expected[0]}")
         checked = _Answer()
         checked.__dict__.update(response.__dict__)
         checked.parsed = answer
         return checked
+
+    def _whole(self, response: requests.Response) -> bytes:
+        """The body. The time limit is for all of the answer: the library's own is for each piece of it, so a server
+        that lets it trickle would hold the telemetry thread, and with it everybody's evidence."""
+        until = time.monotonic() + self._settings.timeout_s - response.elapsed.total_seconds()
+        pieces = []
+        try:
+            while piece := response.raw.read1(_PIECE, decode_content=True):
+                pieces.append(piece)
+                if time.monotonic() > until:
+                    response.close()
+                    raise requests.Timeout
+        except ReadTimeoutError as error:
+            raise requests.Timeout from error
+        except HTTPError as error:
+            raise requests.ConnectionError(error) from error
+        return b"".join(pieces)
 
     def _unavailable(self, why: str, kind: type[TelemetryError] = TelemetryUnavailable) -> TelemetryError:
         return kind(f"Prometheus at {self._settings.base_url}: {why}")
@@ -203,9 +221,9 @@ class PrometheusClient:
         return [*headers, *(_secret(path) for path in files if path is not None)]
 
 
-def _text(response: requests.Response) -> str:
+def _text(body: bytes) -> str:
     """The beginning of a body that is for people; guessing the encoding of a long one takes seconds."""
-    return response.content[:4096].decode("utf-8", errors="replace")
+    return body[:4096].decode("utf-8", errors="replace")
 
 
 def _timestamp(seconds: float) -> str:

@@ -5,6 +5,7 @@ The rollouts of `released` run side by side, each behind a fault of its own.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from canary.cluster.kinds import VIRTUALSERVICE
+from canary.cluster.kinds import CANARYROLLOUT, VIRTUALSERVICE
 from canary.model.rollout import Phase, Rollout
 from tests.faults import kubernetes as faults
 from tests.faults.asked import Asked
 from tests.faults.proxy import Hook
+from tests.faults.streams import End
 from tests.shop import Shop, until
 
 pytestmark = pytest.mark.slow
@@ -149,3 +151,95 @@ def test_a_release_is_promoted_through_its_steps_whatever_happens_to_its_writes(
     assert told.weights == sorted(told.weights), "the canary's weight never went back"
     assert told.shop.weights() == {"v1": 0, "v2": 100}
     assert len(told.shop.rollouts()) == 1, "nobody began it twice"
+
+
+@contextmanager
+def again_and_again(streams: Any, how: End) -> Iterator[None]:
+    """Every watch ends so, three times a second."""
+    over = threading.Event()
+
+    def end() -> None:
+        while not over.wait(0.3):
+            streams.end(how)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    try:
+        yield
+    finally:
+        over.set()
+        ending.join()
+
+
+@pytest.mark.parametrize("how", list(End))
+def test_a_release_is_promoted_although_no_watch_lasts(
+    controller: Any, between: Any, new_shop: Callable[[], Shop], how: End
+) -> None:
+    shop = new_shop()
+
+    with again_and_again(between.streams, how):
+        shop.release("v2")
+        ended = shop.reaches(ATTEMPT, Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.FAILED, seconds=90)
+
+    assert ended.status.phase is Phase.SUCCEEDED, ended.status.message
+    assert between.streams.counts[how] > 7, "every kind's watch was ended"
+
+
+def test_watches_that_lag_for_seconds_neither_move_a_weight_back_nor_begin_anything_twice(
+    controller: Any, between: Any, new_shop: Callable[[], Shop]
+) -> None:
+    shop = new_shop()
+    weights: list[int] = []
+    between.streams.lag_s = 7.0  # longer than our own writes are remembered without the watch having told of them
+    try:
+        shop.release("v2")
+
+        def ended() -> bool:
+            weights.append(weight_of(shop.get(VIRTUALSERVICE)))
+            found = rollout_of(shop)
+            return found is not None and found.status.phase.is_terminal
+
+        until(ended, 120, "for the release to end")
+    finally:
+        between.streams.lag_s = 0.0
+
+    (rollout,) = shop.rollouts()
+    assert rollout.status.phase is Phase.SUCCEEDED, rollout.status.message
+    assert compact(weights) in ([0, 50, 100], [50, 100])
+    assert [change.weight for change in rollout.status.weight_changes][:2] == [50, 100]
+
+
+def test_an_api_server_that_is_away_holds_the_weight_where_it_is_and_the_release_goes_on_by_itself(
+    controller: Any, between: Any, new_shop: Callable[[], Shop]
+) -> None:
+    shop = new_shop()
+    shop.release("v2", policy="slow")
+    shop.until_judged(ATTEMPT)
+    before = shop.rollout(ATTEMPT)
+
+    with behind(between, faults.reset):
+        between.streams.end(End.CUT)
+        until(lambda: not controller.daemon.lease.is_held, 60, "for the right to write to end")
+        assert shop.weights() == {"v1": 50, "v2": 50}
+    shop.patch(CANARYROLLOUT, ATTEMPT, {"spec": {"promote": {"full": True, "actor": "me"}}})
+
+    ended = shop.reaches(ATTEMPT, Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.FAILED, seconds=90)
+    assert ended.status.phase is Phase.SUCCEEDED, ended.status.message
+    assert ended.status.history[: len(before.status.history)] == before.status.history
+
+
+@pytest.mark.parametrize("fault", ["answer lost", "500", "409", "dribbled answer"])
+def test_an_aborted_release_loses_its_traffic_although_its_first_writes_fail(
+    controller: Any, counts: Any, between: Any, new_shop: Callable[[], Shop], fault: str
+) -> None:
+    shop = new_shop()
+    shop.release("v2", policy="slow")
+    shop.until_judged(ATTEMPT)
+    where = in_namespace(shop.namespace, faults.writes("canaryrollouts", "virtualservices"))
+
+    with behind(between, faults.on(where, OF_A_RELEASE[fault], times=3)):
+        shop.patch(CANARYROLLOUT, ATTEMPT, {"spec": {"abort": {"reason": "no", "actor": "me"}}})
+        ended = shop.reaches(ATTEMPT, Phase.ABORTED, seconds=60)
+
+    assert shop.weights() == {"v1": 100}
+    assert [change.weight for change in ended.status.weight_changes] == [50, 0]

@@ -74,7 +74,7 @@ def build(folder: Path, containerfile: str, ignored: str) -> list[str]:
     """Make `folder`/opt/canary. Returns the image's entry point; raises Unbuildable and CalledProcessError."""
     making, running = stages(containerfile)
     where = folder / "build"
-    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder / "home")}
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder / "build")}
     environment |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "XDG_"))}
     environment["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     for which, argument in making.steps:

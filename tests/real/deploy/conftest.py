@@ -14,7 +14,7 @@ from canary.errors import SandboxError
 from canary.sandbox.definitions import install, read_definitions
 from canary.sandbox.realapi.assets import find_assets
 from canary.sandbox.realapi.server import Options, RealApiServer
-from tests.real.deploy.rendering import Programs
+from tests.real.deploy.rendering import HOME, ROOT, Programs
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +43,19 @@ def server(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def onto(programs: Programs, server: RealApiServer) -> Programs:
     """helm and kubectl of the cluster's administrator."""
     return replace(programs, kubeconfig=server.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def home(onto: Programs) -> str:
+    """The controller's namespace as the docs make it. A test takes away what it put there."""
+    onto.kubectl("apply", "--server-side", "-k", ROOT / "deploy" / "kustomize" / "namespace")
+    return HOME
+
+
+@pytest.fixture
+def alone(onto: Programs) -> Iterator[str]:
+    """A namespace that a controller has to itself, once the CRD is there."""
+    onto.kubectl("apply", "--server-side", "-f", ROOT / "deploy" / "crd.yaml")
+    onto.kubectl("create", "namespace", "alone")
+    yield "alone"
+    onto.kubectl("delete", "namespace", "alone", "--wait=false")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ CHART = ROOT / "deploy" / "chart" / "canary"
 OVERLAYS = ROOT / "deploy" / "kustomize" / "overlays"
 HOME = "canary-system"
 NEWEST = "1.36.0"
+PATIENCE_S = 60.0
 OF_HELM = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 SERVICE_MONITOR = "monitoring.coreos.com/v1/ServiceMonitor"
 
@@ -69,6 +72,19 @@ class Programs:
             raise Refused(said)
         return out
 
+    def create(self, document: Object) -> None:
+        """Create it. For some seconds after a change of a CRD a mutating policy cannot be asked about its kind."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self.kubectl("create", "-f", "-", stdin=json.dumps(document))
+            except Refused as error:
+                if "There can be a delay" not in str(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
     def template(
         self, *options: str, namespace: str = HOME, version: str = NEWEST, chart: Path = CHART
     ) -> list[Object]:
@@ -79,6 +95,16 @@ class Programs:
     def kustomize(self, folder: Path) -> list[Object]:
         """The objects of a kustomization."""
         return documents(self.kubectl("kustomize", folder))
+
+
+def rollout(namespace: str) -> Object:
+    """A CanaryRollout of a Deployment that is not there."""
+    return {
+        "apiVersion": "canary.delivery/v1alpha1",
+        "kind": "CanaryRollout",
+        "metadata": {"name": "payment-v2-abc-1", "namespace": namespace},
+        "spec": {"target": "payment-v2", "policyName": "standard"},
+    }
 
 
 def documents(text: str) -> list[Object]:

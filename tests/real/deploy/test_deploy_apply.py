@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +13,23 @@ import pytest
 import yaml
 
 from canary.sandbox.realapi.server import RealApiServer
-from tests.real.deploy.rendering import CHART, HOME, OVERLAYS, ROOT, SERVICE_MONITOR, Object, Programs, Refused, only
+from tests.real.deploy.rendering import (
+    CHART,
+    HOME,
+    OVERLAYS,
+    ROOT,
+    SERVICE_MONITOR,
+    Object,
+    Programs,
+    Refused,
+    only,
+    rollout,
+)
 
 pytestmark = pytest.mark.slow
 
 CRD = "customresourcedefinition/canaryrollouts.canary.delivery"
 CLUSTER_WIDE = "clusterroles,clusterrolebindings,validatingadmissionpolicies,mutatingadmissionpolicies"
-NAMESPACE = ROOT / "deploy" / "kustomize" / "namespace"
-ROLLOUT = {
-    "apiVersion": "canary.delivery/v1alpha1",
-    "kind": "CanaryRollout",
-    "metadata": {"name": "payment-v2-abc-1", "namespace": "default"},
-    "spec": {"target": "payment-v2", "policyName": "standard"},
-}
 EVERYTHING_SET: dict[str, Any] = {
     "prometheus": {
         "bearerToken": {"secret": "prometheus"},
@@ -48,13 +51,6 @@ EVERYTHING_SET: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def home(onto: Programs) -> str:
-    """The controller's namespace as the docs make it. A test takes away what it put there."""
-    onto.kubectl("apply", "--server-side", "-k", NAMESPACE)
-    return HOME
-
-
 @pytest.fixture
 def install(onto: Programs, home: str) -> Iterator[Callable[..., None]]:
     """`helm upgrade --install` of the release; release and CRD are gone afterwards, also where the test failed."""
@@ -63,22 +59,8 @@ def install(onto: Programs, home: str) -> Iterator[Callable[..., None]]:
         onto.helm("upgrade", "--install", "canary", chart, "--namespace", home, *options)
 
     yield helm
-    onto.helm("uninstall", "canary", "--namespace", home, "--ignore-not-found", "--wait", "--cascade=foreground")
+    onto.helm("uninstall", "canary", "--namespace", home, "--ignore-not-found")
     onto.kubectl("delete", CRD, "--ignore-not-found")
-
-
-def created(onto: Programs, document: Object) -> None:
-    """Create it. For some seconds after a change of a CRD a mutating policy cannot be asked about its kind."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            onto.kubectl("create", "-f", "-", stdin=json.dumps(document))
-        except Refused as error:
-            if "There can be a delay" not in str(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.2)
-        else:
-            return
 
 
 def taken_away(onto: Programs, folder: Path) -> None:
@@ -124,13 +106,13 @@ def test_the_life_of_a_release_by_helm(onto: Programs, home: str, install: Calla
     assert "verdict" in fields_of_status(onto)
     pods_are_made(onto)
 
-    created(onto, ROLLOUT)
+    onto.create(rollout("default"))
     onto.helm("uninstall", "canary", "--namespace", home, "--wait", "--cascade=foreground")
     assert onto.kubectl("get", "canaryrollouts", "--all-namespaces", "-o", "name").split() == [
         "canaryrollout.canary.delivery/payment-v2-abc-1"
     ]
     left = onto.kubectl("get", CLUSTER_WIDE, "-l", "app.kubernetes.io/name=canary", "-o", "name").split()
-    left += onto.kubectl("get", "all,leases,networkpolicies,roles", "-n", home, "-o", "name").split()
+    left += onto.kubectl("get", "all,networkpolicies,roles", "-n", home, "-o", "name").split()
     assert left == []
 
     install()

@@ -23,7 +23,7 @@ from canary.cluster.slots import SLOTS, Picture, Slot, slot_of
 from canary.cluster.timestamps import utc_now
 from canary.cluster.transport import Request
 from canary.cluster.writes import Writes
-from canary.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, NotOurs, PreconditionLost
+from canary.errors import ClusterError, Conflict, Forbidden, NotFound, NotOurs, PreconditionLost
 
 FENCE = "canary-fence"
 """Part of the name of the ValidatingAdmissionPolicy that refuses writes of who does not hold the slot (fence.yaml)."""
@@ -111,8 +111,8 @@ class Ownership:
         with self.writes.under_way(slot):
             try:
                 yield
-            except (Forbidden, Invalid) as error:
-                if not _is_of_the_fence(error):
+            except Forbidden as error:
+                if FENCE not in error.policy:
                     raise
                 self._drop(slot)
                 raise NotOurs(str(error)) from error
@@ -253,9 +253,3 @@ class Ownership:
             if any(who < self.lease.identity for who, peer in peers.items() if peer.is_serving and not peer.is_dead):
                 return []
             return self.peers.leavings(at, self._now(), holders)
-
-
-def _is_of_the_fence(error: ClusterError) -> bool:
-    """A slot that is somebody else's is a 403; with no slot Lease at all the API server says 422, and that is no fault
-    of what was written."""
-    return FENCE in str(error) and "ValidatingAdmissionPolicy" in str(error)

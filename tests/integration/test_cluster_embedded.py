@@ -7,7 +7,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ import yaml
 from canary.cluster.events import EventRecorder, reference_to
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import CANARYROLLOUT, CONFIGMAP, CRD, DEPLOYMENT, EVENT, LEASE, SERVICE
-from canary.cluster.lease import LEASE_NAME, MemberLease, controller_is_alive
+from canary.cluster.leases import MEMBERS, controller_is_alive
 from canary.cluster.projections import project_whole
 from canary.cluster.reflector import Change, Reflector
+from canary.cluster.replica import Replica
+from canary.cluster.slots import SLOTS
 from canary.cluster.status import StatusWriter
 from canary.errors import Conflict, Expired, Forbidden, Invalid, NotFound, NotOurs
 
@@ -310,33 +312,58 @@ def test_events_are_found_as_describe_finds_them(gateway: Gateway, rollout: dict
     assert (events.sent, events.dropped, events.failed) == (3, 0, 0)
 
 
-def test_a_held_lease_shows_the_cluster_a_living_controller_until_it_is_given_back(
+class Silent:
+    """An owner that has nothing to read, to look at or to forget; it notes what it was told."""
+
+    def __init__(self) -> None:
+        self.gained_slots: set[int] = set()
+        self.lost_slots: set[int] = set()
+
+    def prepare(self, slots: Collection[int]) -> None:
+        """Nobody wrote before."""
+
+    def gained(self, slots: Collection[int]) -> None:
+        self.gained_slots |= set(slots)
+
+    def leaving(self, slots: Collection[int]) -> None:
+        """Nothing is left to write."""
+
+    def lost(self, slots: Collection[int]) -> None:
+        self.lost_slots |= set(slots)
+
+
+def test_a_replica_takes_all_slots_writes_and_leaves_them_to_the_next(
     gateway: Gateway, kubeconfig: Path, namespace: str
 ) -> None:
-    gained = threading.Event()
-    lease = MemberLease(gateway, namespace, "one", on_acquired=gained.set)
+    first, second = Silent(), Silent()
+    one, two = Replica(gateway, namespace, "one", first), Replica(gateway, namespace, "two", second)
     worker = Gateway.connect(str(kubeconfig))
-    worker.may_write = lease.may_write
+    worker.may_write, worker.under_way = one.may_write, one.under_way
     with pytest.raises(NotOurs):
         worker.create(CONFIGMAP, namespace, config_map("a"))
 
-    lease.start()
-    assert gained.wait(10)
+    one.start()
+    one.serve()
+    until(lambda: len(one.owned) == SLOTS, 30)
     worker.create(CONFIGMAP, namespace, config_map("a"))
-    assert controller_is_alive(gateway.get(LEASE, namespace, LEASE_NAME), datetime.now(UTC))
-    other = MemberLease(gateway, namespace, "two")
-    assert other.cycle() == "standing by: one holds the Lease"
+    members, _ = gateway.list(LEASE, namespace, label_selector=MEMBERS)
+    assert [controller_is_alive(member, datetime.now(UTC)) for member in members] == [True]
 
-    lease.drain()
-    with pytest.raises(NotOurs, match="shutting down"):
+    two.start()
+    two.serve()
+    one.drain()
+    assert one.leave()
+    with pytest.raises(NotOurs):
         worker.delete(CONFIGMAP, namespace, "a")
-    lease.stop(release=True)
-    given_back = gateway.get(LEASE, namespace, LEASE_NAME)
     worker.close()
+    until(lambda: len(two.owned) == SLOTS, 30)
+    assert two.leave()
 
-    assert not controller_is_alive(given_back, datetime.now(UTC))
-    assert other.cycle() == "took the Lease"
-    assert gateway.get(LEASE, namespace, LEASE_NAME)["spec"]["leaseTransitions"] == 1
+    assert first.gained_slots == first.lost_slots == second.gained_slots == set(range(SLOTS))
+    assert gateway.list(LEASE, namespace, label_selector=MEMBERS)[0] == []
+    slots, _ = gateway.list(LEASE, namespace)
+    assert {lease["spec"].get("holderIdentity") or "" for lease in slots} == {""}
+    assert all(lease["spec"]["leaseTransitions"] >= 1 for lease in slots)
 
 
 def test_a_copy_of_random_changes_ends_equal_to_the_cluster(gateway: Gateway, namespace: str) -> None:

@@ -6,6 +6,7 @@ reasons and sentences are strangers' (security.md 10). Colour only on a terminal
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -22,9 +23,13 @@ LIMIT = 2048
 """Characters of one stranger's text that are shown: the longest a status may hold."""
 
 
+_COMMAND = re.compile(r"^\s*:(?=:)|#(?=#[A-Za-z]*\[)")
+"""What build services take for a command in a job's output: a line that begins with `::`, and `##vso[` anywhere."""
+
+
 def safe(text: str, limit: int = LIMIT) -> str:
-    """`text` on one line without control, bidirectional or other invisible characters."""
-    return plain(text, limit)
+    """`text` on one line without control, bidirectional or other invisible characters, and no command of a build."""
+    return _COMMAND.sub(r"\g<0> ", plain(text, limit))
 
 
 def console(stream: TextIO) -> Console:

@@ -92,6 +92,23 @@ def test_in_a_pipe_one_rollout_stays_one_line(text: str) -> None:
     assert all(line.isprintable() for line in [*lines, *detail.plain_lines(shown, NOW)])
 
 
+@pytest.mark.parametrize("text", ["::set-output name=x::y", "  ::error::x", "##vso[task.setvariable]x", "##[group]x"])
+def test_in_a_job_s_output_nothing_is_a_command_of_the_build_service(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = hostile_attempt(text)
+
+    say(text)
+    complain(text)
+    lines = capsys.readouterr().out.splitlines() + detail.plain_lines(shown, NOW)
+    lines += table.plain_lines([shown], table.Shape(namespaces=True, wide=True), NOW)
+
+    for line in lines:
+        assert not line.lstrip().startswith("::")
+        assert "##vso[" not in line
+        assert "##[" not in line
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_json_keeps_hostile_text_exactly_and_prints_none_of_it_raw(text: str) -> None:
     shown = hostile_attempt(text)

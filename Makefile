@@ -54,6 +54,11 @@ clean:  ## everything that make setup and the tests made
 lock: setup  # after a change of the ranges in pyproject.toml
 	@.venv/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url \
 	  --no-header --quiet --python-version 3.11 --output-file requirements.lock
+	@.venv/bin/uv pip compile pyproject.toml --constraint requirements.lock --universal --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --python-version 3.11 --output-file requirements-run.lock
+	@.venv/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'])" \
+	  | .venv/bin/uv pip compile - --constraint requirements.lock --universal --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --python-version 3.11 --output-file requirements-build.lock
 	@.venv/bin/uv pip compile --group bench --constraint requirements.lock --universal --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --python-version 3.11 --output-file requirements-bench.lock
 

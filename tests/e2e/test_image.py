@@ -80,6 +80,15 @@ def test_the_image_has_no_tool_to_install_more(entry: list[str], tmp_path: Path)
         assert b"ModuleNotFoundError" in done.stderr, module
 
 
+def test_the_controller_needs_no_ctypes(entry: list[str], tmp_path: Path) -> None:
+    """The runtime's Python has none."""
+    python = str(Path(entry[0]).with_name("python"))
+    without = (
+        "import sys; sys.modules['_ctypes'] = None; import canary.daemon.run, kubernetes.client, kubernetes.config"
+    )
+    run([python], "-c", without, home=tmp_path / "home")
+
+
 @contextlib.contextmanager
 def embedded(folder: Path) -> Iterator[Path]:
     """The embedded API server with the kinds that a controller lists; its kubeconfig."""

@@ -144,7 +144,7 @@ def slot_document(namespace: str, slot: int, before: Seen | None, holder: str, n
     was, transitions = (before.holder, before.transitions) if before else ("", -1)
     spec: dict[str, Any] = {
         "holderIdentity": holder,
-        "leaseTransitions": transitions + (1 if holder and holder != was else 0),
+        "leaseTransitions": max(0, transitions + (1 if holder and holder != was else 0)),
     }
     if holder:
         spec["acquireTime"] = format_micro_time(now)

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT
+from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, Kind
 from canary.errors import Forbidden, Invalid
 from canary.sandbox.realapi.server import RealApiServer
 from tests.real.security.objects import deployment, rollout
 
+QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
 NEEDS = "right to patch virtualservices.networking.istio.io"
 NAME = "payment-v2-abc-1"
 
@@ -260,3 +261,28 @@ def test_a_name_under_a_wish_that_stays_as_it_is_is_nobody_s_concern(tenant: Any
     wish(tenant.gateway, team, abort={"reason": "broken"})
 
     assert spec_of(admin, team)["paused"]["actor"] == "canary-admin"
+
+
+# Row 11: numbers
+
+
+def test_a_quota_keeps_a_tenant_from_storing_more_rollouts(tenant: Any, admin: Gateway, team: str) -> None:
+    """As docs/security.md has it; kube-controller-manager would write the quota's status."""
+    counted = {"count/canaryrollouts.canary.delivery": "2"}
+    admin.create(QUOTA, team, {"metadata": {"name": "canary"}, "spec": {"hard": counted}})
+    status = {"status": {"hard": counted, "used": dict.fromkeys(counted, "0")}}
+    admin.patch(QUOTA, team, "canary", status, patch_type="merge", subresource="status")
+
+    def store_until_refused() -> str:
+        for number in range(50):
+            try:
+                tenant.gateway.create(CANARYROLLOUT, team, rollout(f"r-{number}"))
+            except Forbidden as error:
+                return str(error)
+        return ""
+
+    refused = store_until_refused()
+    admin.delete(QUOTA, team, "canary")
+
+    assert "exceeded quota: canary" in refused
+    assert len(admin.list(CANARYROLLOUT, team)[0]) == 2

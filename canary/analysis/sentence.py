@@ -183,6 +183,11 @@ def unavailable(source: SourceState) -> str:
 
 
 def stale(age_s: float, fresh_within_s: float) -> str:
+    if age_s < 0:
+        return (
+            f"the newest judged figures are {seconds_text(-age_s)} ahead of the controller's clock: its clock and the "
+            "metrics source's differ."
+        )
     return (
         f"the newest judged figures are {seconds_text(age_s)} old, and only those of the last "
         f"{seconds_text(fresh_within_s)} count as fresh."

@@ -140,8 +140,9 @@ class SourceState:
     detail: str = ""
 
     def is_fresh(self, now: float) -> bool:
-        """Fresh: the newest settled tile is younger than settle + 2 tiles."""
-        return self.newest_tile_end is not None and now - self.newest_tile_end <= self.settle_s + 2 * self.tile_s
+        """Fresh: the newest settled tile is younger than settle + 2 tiles. One from far in the future is not: the
+        clocks differ, and nothing newer would be seen until they agree."""
+        return self.newest_tile_end is not None and abs(now - self.newest_tile_end) <= self.settle_s + 2 * self.tile_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -420,6 +420,7 @@ def test_debug_requests_that_all_fail_fail_the_header_stage():
         ({"series_seen": False}, Reason.NO_DATA, "no series of this service"),
         ({"newest_tile_end": None}, Reason.NO_DATA, "no settled window"),
         ({"newest_tile_end": 980.0}, Reason.STALE, "are 44 s old, and only those of the last 6 s count as fresh"),
+        ({"newest_tile_end": 4624.0}, Reason.STALE, "are 3600 s ahead of the controller's clock"),
         ({"newest_tile_end": math.nan}, Reason.NO_DATA, "no settled window"),
     ],
 )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, SERVICE
-from canary.daemon.caches import Caches, Entry
+from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, SERVICE, Kind
+from canary.daemon.caches import Caches, Entry, Object
 from canary.daemon.keys import Key, is_opted_in, key_of_deployment, key_of_rollout
 from canary.engine.crowd import crowded_out
 from canary.engine.intake import age
@@ -24,7 +25,12 @@ CROWD = "~"
 _DECIDE = (CANARYROLLOUT, DEPLOYMENT, SERVICE)
 """The kinds that tell which service an attempt is about."""
 
-_Stamp = tuple[object, ...]
+_DECIDE_DEPLOYMENTS = (DEPLOYMENT, SERVICE)
+"""And those that tell it of a Deployment."""
+
+T = TypeVar("T")
+_Known = tuple[tuple[object, ...], Mapping[Key, list[T]]]
+"""What was worked out, and from which versions of the objects."""
 
 
 @dataclass
@@ -34,35 +40,51 @@ class Attempts:
     caches: Caches
     router: Router
     most: int
-    _known: dict[str, tuple[_Stamp, Mapping[Key, list[Entry]]]] = field(default_factory=dict)
+    _sorted: dict[str, _Known[Entry]] = field(default_factory=dict)
+    _opted_in: dict[str, _Known[Object]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, key: Key) -> list[Entry]:
         """The attempts under one key, oldest first."""
-        return list(self._by_key(key.namespace).get(key, ()))
+        return list(self._known(self._sorted, _DECIDE, self._sorted_out, key.namespace).get(key, ()))
+
+    def deployments(self, key: Key) -> list[Object]:
+        """The Deployments under one key that opted in."""
+        return list(self._known(self._opted_in, _DECIDE_DEPLOYMENTS, self._who_opted_in, key.namespace).get(key, ()))
 
     def keys(self, namespace: str) -> set[Key]:
         """Every service of a namespace that we have anything to do with."""
-        found = set(self._by_key(namespace))
-        view = self.caches.view(namespace)
-        for deployment in view.deployments:
-            if is_opted_in(deployment):
-                found.add(key_of_deployment(self.router, view, dict(deployment)))
-        return found
+        attempted = self._known(self._sorted, _DECIDE, self._sorted_out, namespace)
+        return {*attempted, *self._known(self._opted_in, _DECIDE_DEPLOYMENTS, self._who_opted_in, namespace)}
 
-    def _by_key(self, namespace: str) -> Mapping[Key, list[Entry]]:
-        stamp = tuple(self.caches.version(kind, namespace) for kind in _DECIDE)
+    def _known(
+        self,
+        known: dict[str, _Known[T]],
+        kinds: tuple[Kind, ...],
+        work_out: Callable[[str], Mapping[Key, list[T]]],
+        namespace: str,
+    ) -> Mapping[Key, list[T]]:
+        """What was worked out for a namespace, anew after each change of an object of these kinds."""
+        stamp = tuple(self.caches.version(kind, namespace) for kind in kinds)
         with self._lock:
-            known = self._known.get(namespace)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        found = self._sorted_out(namespace)
+            before = known.get(namespace)
+        if before is not None and before[0] == stamp:
+            return before[1]
+        found = work_out(namespace)
         with self._lock:
             if found:
-                self._known[namespace] = (stamp, found)
+                known[namespace] = (stamp, found)
             else:
-                self._known.pop(namespace, None)
+                known.pop(namespace, None)
         return found
+
+    def _who_opted_in(self, namespace: str) -> Mapping[Key, list[Object]]:
+        view = self.caches.view(namespace)
+        found: dict[Key, list[Object]] = defaultdict(list)
+        for deployment in view.deployments:
+            if is_opted_in(deployment):
+                found[key_of_deployment(self.router, view, dict(deployment))].append(dict(deployment))
+        return dict(found)
 
     def _sorted_out(self, namespace: str) -> Mapping[Key, list[Entry]]:
         entries = sorted(self.caches.rollouts(namespace), key=lambda entry: age(entry.rollout))

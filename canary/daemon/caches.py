@@ -30,15 +30,13 @@ from canary.cluster.kinds import (
 from canary.cluster.projections import PROJECTIONS
 from canary.cluster.reflector import Change, Reflector
 from canary.cluster.timestamps import parse_time
+from canary.daemon.overlay import Overlay
 from canary.engine.observed import Pods
 from canary.mesh.router import MeshView
 from canary.model.rollout import Rollout
 
 Object = dict[str, Any]
 KINDS = (DEPLOYMENT, REPLICASET, SERVICE, POD, VIRTUALSERVICE, DESTINATIONRULE, CANARYROLLOUT, NAMESPACE)
-OVERLAY_S = 5.0
-"""How long an answer to our own write may be newer than the watch; after that the watch is right (a deletion, say)."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -65,8 +63,7 @@ class Caches:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
-        self._written: dict[tuple[Kind, str, str], tuple[float, Object]] = {}
+        self._overlay = Overlay(clock)
         self._parsed: dict[tuple[str, str], tuple[Object, Entry | None]] = {}
         self.reflectors: dict[Kind, Reflector[Object]] = {
             kind: Reflector(
@@ -81,10 +78,10 @@ class Caches:
         }
 
     def _heard(self, kind: Kind, change: Change[Object], on_change: Callable[[Kind, Change[Object]], None]) -> None:
-        _, written = self._written.get((kind, *change.key), (0.0, None))
+        written = self._overlay.of(kind, change.key[0]).get(change.key[1])
         gone = change.old if change.type == "deleted" else None
         if written and gone and written["metadata"].get("uid") == gone["metadata"].get("uid"):
-            self._written.pop((kind, *change.key), None)  # deleted after our write, however new that is
+            self._overlay.drop(kind, written)  # deleted after our write, however new that is
         on_change(kind, change)
 
     def start(self) -> None:
@@ -112,43 +109,39 @@ class Caches:
 
     def remember(self, kind: Kind, document: Mapping[str, Any]) -> None:
         """Keep the answer to a write or a live read until the watch has it too."""
-        projected = PROJECTIONS[kind](document)
-        meta = projected["metadata"]
-        self._written[kind, meta["namespace"], meta["name"]] = (self._clock() + OVERLAY_S, projected)
+        self._overlay.put(kind, PROJECTIONS[kind](document))
 
     def objects(self, kind: Kind, namespace: str | None) -> list[Object]:
         """Every object of a kind in a namespace (None: everywhere)."""
-        found = {
-            (item["metadata"]["namespace"], item["metadata"]["name"]): item
-            for item in self.reflectors[kind].items(namespace)
-        }
-        for (written_kind, space, name), (until, written) in list(self._written.items()):
-            if written_kind is not kind:
-                continue
-            seen = found.get((space, name))
-            if self._clock() > until or (seen is not None and _version(seen) >= _version(written)):
-                self._written.pop((kind, space, name), None)
-            elif namespace in (None, space):
-                found[space, name] = written
+        # ours first: what the watch brings in between makes it outdated, never missing
+        spaces = self._overlay.namespaces(kind) if namespace is None else [namespace]
+        ours = [written for space in spaces for written in self._overlay.of(kind, space).values()]
+        items = self.reflectors[kind].items(namespace)
+        if not ours:
+            return items
+        found = {(item["metadata"]["namespace"], item["metadata"]["name"]): item for item in items}
+        for written in ours:
+            key = (written["metadata"]["namespace"], written["metadata"]["name"])
+            found[key] = self._newer(kind, found.get(key), written)
         return list(found.values())
 
     def object(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """One object, without looking through the others."""
+        written = self._overlay.of(kind, namespace).get(name)
         seen = self.reflectors[kind].get(namespace, name)
-        until, written = self._written.get((kind, namespace, name), (0.0, None))
-        if written is None or self._clock() > until or (seen is not None and _version(seen) >= _version(written)):
-            return seen
-        return written
+        return self._newer(kind, seen, written) if written is not None else seen
 
     def version(self, kind: Kind, namespace: str) -> tuple[Any, ...]:
         """Something that is another after each change of what `objects` gives for a namespace."""
-        now = self._clock()
-        ours = [
-            (name, written["metadata"]["resourceVersion"])
-            for (of, space, name), (until, written) in list(self._written.items())
-            if of is kind and space == namespace and now <= until
-        ]
-        return self.reflectors[kind].version(namespace), tuple(ours)
+        ours = self._overlay.of(kind, namespace).items()
+        versions = tuple((name, written["metadata"]["resourceVersion"]) for name, written in ours)
+        return self.reflectors[kind].version(namespace), versions
+
+    def _newer(self, kind: Kind, seen: Object | None, written: Object) -> Object:
+        if seen is None or _version(seen) < _version(written):
+            return written
+        self._overlay.drop(kind, written)
+        return seen
 
     def view(self, namespace: str) -> MeshView:
         """What the router may look at: this namespace and nothing else."""

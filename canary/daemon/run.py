@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -46,6 +45,7 @@ from canary.daemon.schedule import Rhythm, schedule
 from canary.daemon.settings import Settings
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.starts import Starts
+from canary.daemon.wallclock import WallClock
 from canary.daemon.workers import Workers
 from canary.errors import Forbidden, InputError, NotFound, NotOurs, PolicyError
 from canary.mesh.istio.router import IstioRouter
@@ -74,6 +74,7 @@ class Daemon:
         self.settings = settings
         self.metrics = Metrics()
         self.stopping = threading.Event()
+        self._clock = WallClock()
 
         self.gateway = self._connect()
         self.gateway.on_request = self.metrics.count_request
@@ -119,16 +120,18 @@ class Daemon:
         permits = Permits(self.folder, lambda namespace: self.caches.label(namespace, FLOOR), settings.floor)
         observer = Observer(self.gateway, self.caches, self.router, permits, frozen, evidence, self.source, self.rights)
         grace = timedelta(seconds=settings.intake_grace_s)
+        attempts = Attempts(self.caches, self.router, settings.namespace_limit)
+        carriers = Carriers(self.caches, self.router, actor)
         self.reconciler = Reconciler(
             caches=self.caches,
-            attempts=Attempts(self.caches, self.router, settings.namespace_limit),
+            attempts=attempts,
             observer=observer,
             actor=actor,
-            starts=Starts(self.caches, self.router, actor, Carriers(self.caches, self.router, actor), grace),
+            starts=Starts(self.caches, self.router, actor, carriers, attempts, grace),
             records=self.records,
             rights=self.rights,
             metrics=self.metrics,
-            now=lambda: datetime.now(UTC),
+            now=self._clock.now,
             history_limit=settings.history_limit,
         )
         self.workers = Workers(
@@ -140,7 +143,15 @@ class Daemon:
         )
         self._pulse_thread = threading.Thread(target=self._pulse_loop, name="pulse", daemon=True)
         self.pulse = Pulse(
-            self.caches, self.router, frozen, evidence, self.source, self.work, self.metrics, self.replica.owns
+            self.caches,
+            self.router,
+            frozen,
+            evidence,
+            self.source,
+            self.work,
+            self.metrics,
+            self.replica.owns,
+            wall=self._clock.time,
         )
         self._rhythm = Rhythm.after_settled(self.source.tick_s, self.source.settle_s)
         self.scheduler = schedule(
@@ -289,9 +300,13 @@ class Daemon:
             self.work.add(Key(namespace))
 
     def _pulse_loop(self) -> None:
-        due = 0.0
+        due, jumps = 0.0, 0
         while not self.pulses.is_closed:
             what = self.pulses.get(1.0)
+            now = self._clock.time()
+            if self._clock.jumps != jumps:
+                jumps = self._clock.jumps
+                self._reschedule()
             if what is None:
                 continue
             if what != FACTS and not self.lease.is_held:
@@ -299,7 +314,6 @@ class Daemon:
                 continue
             try:
                 if what == TICK:
-                    now = time.time()
                     self.metrics.tick_lateness.set(max(0.0, now - due) if due else 0.0)
                     due = now - self._rhythm.lateness_s(now) + self._rhythm.every_s
                 self.pulse.beat(what)
@@ -312,6 +326,12 @@ class Daemon:
                 log.exception("telemetry failed", what=what)
             finally:
                 self.pulses.done(what)
+
+    def _reschedule(self) -> None:
+        """The scheduler goes by the system's clock: after a jump back nothing would run until the old time has come."""
+        for job, (rhythm, _) in self._jobs().items():
+            with suppress(JobLookupError):  # told to stop meanwhile
+                self.scheduler.reschedule_job(job, trigger=rhythm.trigger)
 
     def _keep_time(self) -> None:
         """Ticks follow what was learnt about the source."""

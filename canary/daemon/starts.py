@@ -11,9 +11,10 @@ import structlog
 
 from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT
 from canary.daemon.act import Actor
+from canary.daemon.attempts import Attempts
 from canary.daemon.caches import Caches, Entry, Object, named
 from canary.daemon.carriers import Carriers
-from canary.daemon.keys import Key, is_opted_in, key_of_deployment
+from canary.daemon.keys import Key
 from canary.engine.actions import Announce
 from canary.engine.intake import Candidate, Carrier, attempt_document, intake
 from canary.engine.retry import Service, retries
@@ -31,16 +32,13 @@ class Starts:
     router: Router
     actor: Actor
     carriers: Carriers
+    attempts: Attempts
     grace: timedelta
 
     def look(self, key: Key, entries: list[Entry], now: datetime) -> float | None:
         """Start what is due for one service; seconds until it is worth looking again, None for never by itself."""
         view = self.caches.view(key.namespace)
-        mine = [
-            dict(deployment)
-            for deployment in view.deployments
-            if is_opted_in(deployment) and key_of_deployment(self.router, view, dict(deployment)) == key
-        ]
+        mine = self.attempts.deployments(key)
         candidates = [found for deployment in mine if (found := self._candidate(key, deployment)) is not None]
         asks = candidates[0].asks if candidates else _asked(entries)
         if asks is None:

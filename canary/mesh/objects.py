@@ -30,8 +30,13 @@ def section(thing: Object, *path: str) -> Mapping[str, Any]:
     """The mapping at a path; empty when any part is absent, null or something else."""
     here: Any = thing
     for part in path:
-        here = here.get(part) if isinstance(here, Mapping) else None
-    return here if isinstance(here, Mapping) else {}
+        here = here.get(part) if _is_mapping(here) else None
+    return here if _is_mapping(here) else {}
+
+
+def _is_mapping(thing: Any) -> bool:
+    """Nearly always a dict, and then it is told ten times as quickly: this runs over whole namespaces at every look."""
+    return isinstance(thing, dict) or isinstance(thing, Mapping)  # noqa: SIM101  that is the point
 
 
 def listed(thing: Object, *path: str) -> list[Mapping[str, Any]]:
@@ -52,7 +57,12 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
 
 def within(namespace: str, things: Iterable[Object]) -> list[Object]:
     """The objects of this namespace. A view holds no others; a boundary between tenants is checked all the same."""
-    return [thing for thing in things if section(thing, "metadata").get("namespace", namespace) == namespace]
+    return [thing for thing in things if _metadata(thing).get("namespace", namespace) == namespace]
+
+
+def _metadata(thing: Object) -> Mapping[str, Any]:
+    found = thing.get("metadata")
+    return found if isinstance(found, dict) else section(thing, "metadata")
 
 
 def by_name(things: Iterable[Object], name: str) -> Object | None:

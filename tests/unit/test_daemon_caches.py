@@ -13,8 +13,9 @@ import pytest
 
 from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, POD, REPLICASET, SERVICE, VIRTUALSERVICE, Kind
 from canary.cluster.reflector import Change
-from canary.daemon.caches import KINDS, OVERLAY_S, Caches
+from canary.daemon.caches import KINDS, Caches
 from canary.daemon.news import is_news
+from canary.daemon.overlay import OVERLAY_S
 from canary.errors import Unavailable
 from canary.model.rollout import Rollout
 

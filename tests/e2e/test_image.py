@@ -115,8 +115,13 @@ def test_the_image_s_controller_gets_ready_and_writes_to_no_file(entry: list[str
     deployment = yaml.safe_load((ROOT / "deploy/kustomize/base/deployment.yaml").read_text())
     (spec,) = deployment["spec"]["template"]["spec"]["containers"]
     port, home = free_port(), tmp_path / "home"
-    told = {one["name"]: one.get("value", "canary-system") for one in spec["env"]}
-    told |= {"POD_NAME": "canary-0", "CANARY_LISTEN": f":{port}", "CANARY_POLICIES": str(ROOT / "policies")}
+    told = {one["name"]: one["value"] for one in spec["env"] if "value" in one}
+    told |= {
+        "POD_NAME": "canary-0",
+        "CANARY_OWN_NAMESPACE": "canary-system",
+        "CANARY_LISTEN": f":{port}",
+        "CANARY_POLICIES": str(ROOT / "policies"),
+    }
     before = files(entry)
     with embedded(tmp_path) as kubeconfig, (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -76,10 +76,10 @@ def mounts(objects: list[Object], folder: Path) -> dict[str, Path]:
 
 
 @contextlib.contextmanager
-def replica(objects: list[Object], pod: str, kubeconfig: Path, folder: Path) -> Iterator[Replica]:
+def replica(objects: list[Object], pod: Object, kubeconfig: Path, folder: Path) -> Iterator[Replica]:
     """The container's process. Only its kubeconfig is ours: a pod's token is where a test cannot put a file."""
-    spec, deployment = container(objects), only(objects, "Deployment")
-    fields = {"metadata.name": pod, "metadata.namespace": deployment["metadata"]["namespace"]}
+    spec = container(objects)
+    fields = {f"metadata.{name}": pod["metadata"][name] for name in ("name", "namespace", "uid")}
     told = {
         one["name"]: one["value"] if "value" in one else fields[one["valueFrom"]["fieldRef"]["fieldPath"]]
         for one in spec["env"]
@@ -95,7 +95,7 @@ def replica(objects: list[Object], pod: str, kubeconfig: Path, folder: Path) -> 
             env={**machine, **told, "CANARY_KUBECONFIG": str(kubeconfig)}, stdout=file, stderr=file, cwd=folder,
         )  # fmt: skip
     try:
-        yield Replica(process, int(spec["ports"][0]["containerPort"]), log, pod)
+        yield Replica(process, int(spec["ports"][0]["containerPort"]), log, pod["metadata"]["name"])
         assert list(home.iterdir()) == []  # the root file system is read-only, and nothing else is mounted to write to
     finally:
         if process.poll() is None:
@@ -103,14 +103,21 @@ def replica(objects: list[Object], pod: str, kubeconfig: Path, folder: Path) -> 
         process.wait(10)
 
 
-def account(onto: Programs, server: RealApiServer, namespace: str, path: Path) -> tuple[str, Path]:
+def account(onto: Programs, server: RealApiServer, namespace: str, path: Path) -> tuple[Object, Path]:
     """A pod that the Deployment made, and a kubeconfig with its token, as the kubelet would mount it."""
     said = ("deployment/canary-controller", "--namespace", namespace, "--timeout=60s")
     onto.kubectl("wait", "--for=jsonpath={.status.updatedReplicas}=2", *said)
-    pods = json.loads(onto.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
-    metadata = pods[0]["metadata"]
-    token = server.token(namespace, "canary", pod=(metadata["name"], metadata["uid"]))
-    return metadata["name"], server.kubeconfig_for(token, path)
+    deployment = json.loads(onto.kubectl("get", "deployment/canary-controller", "-n", namespace, "-o", "json"))
+    (replicas,) = owned_by(deployment, onto, "replicasets", namespace)
+    pod = owned_by(replicas, onto, "pods", namespace)[0]
+    token = server.token(namespace, "canary", pod=(pod["metadata"]["name"], pod["metadata"]["uid"]))
+    return pod, server.kubeconfig_for(token, path)
+
+
+def owned_by(owner: Object, onto: Programs, plural: str, namespace: str) -> list[Object]:
+    """Those that it made. Others may be there, of a release that was taken away a moment ago."""
+    found = json.loads(onto.kubectl("get", plural, "-n", namespace, "-o", "json"))["items"]
+    return [one for one in found if one["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"]]
 
 
 @pytest.mark.parametrize("mode", ["cluster", "namespaced"])

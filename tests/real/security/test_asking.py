@@ -92,6 +92,22 @@ def test_a_tenant_without_rights_on_routes_cannot_opt_a_deployment_in_later(
         )  # fmt: skip
 
 
+def test_a_tenant_without_rights_on_routes_cannot_opt_in_through_the_status(
+    account: Any, admin: Gateway, team: str
+) -> None:
+    """A write to deployments/status keeps the labels as they are, but not the annotations."""
+    apps = [
+        {"apiGroups": ["apps"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": ["canary.delivery"], "resources": ["canaryrollouts"], "verbs": ["create"]},
+    ]
+    owner = account("apps-owner", team, apps, team)
+    admin.create(DEPLOYMENT, team, deployment())
+    body = {"metadata": {"annotations": {"canary.delivery/policy": "standard"}}}
+
+    with pytest.raises(Forbidden, match=NEEDS):
+        owner.gateway.patch(DEPLOYMENT, team, "payment-v2", body, patch_type="merge", subresource="status")
+
+
 @pytest.mark.parametrize("change", [{"virtual_service": "other"}, {"policy": "lenient"}, {"route": None}])
 def test_a_tenant_without_rights_on_routes_cannot_change_what_an_opted_in_deployment_asks_for(
     change: Any, deployer: Any, admin: Gateway, team: str

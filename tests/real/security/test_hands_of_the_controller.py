@@ -5,6 +5,7 @@ The account has `*` on everything in these namespaces: whatever is refused here 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import CANARYROLLOUT, CONFIGMAP, DESTINATIONRULE, NAMESPACE, VIRTUALSERVICE
-from canary.errors import ClusterError, Forbidden, Invalid
+from canary.errors import ClusterError, Forbidden, Invalid, SandboxError
+from canary.sandbox.realapi.server import RealApiServer
 from tests.real.security.objects import destination_rule, rollout, virtual_service
 
 ROUTE = "/spec/http/0"
@@ -238,7 +240,9 @@ def test_with_our_token_nobody_can_touch_a_tenant_s_config_maps(stolen: Any, adm
 # Row 12: the floor
 
 
-def test_a_tenant_cannot_lower_the_floor_of_its_own_namespace(tenant: Any, admin: Gateway, team: str) -> None:
+def test_a_tenant_cannot_lower_the_floor_of_its_own_namespace(
+    tenant: Any, admin: Gateway, real: RealApiServer, team: str
+) -> None:
     """A Role that grants everything in a namespace grants patching the Namespace itself."""
     label = "canary.delivery/floor"
     admin.patch(NAMESPACE, None, team, {"metadata": {"labels": {label: "strict"}}}, patch_type="merge")
@@ -246,6 +250,14 @@ def test_a_tenant_cannot_lower_the_floor_of_its_own_namespace(tenant: Any, admin
     for value in (None, "lenient", ""):
         with pytest.raises(Forbidden, match=f"{tenant.user} may not change the label {label} of namespace {team}"):
             tenant.gateway.patch(NAMESPACE, None, team, {"metadata": {"labels": {label: value}}}, patch_type="merge")
+    for subresource in ("status", "finalize"):
+        lowered = admin.get(NAMESPACE, None, team)
+        lowered["metadata"]["labels"][label] = "lenient"
+        with pytest.raises(SandboxError, match="may not change the label"):
+            real.kubectl(
+                "replace", "--raw", f"/api/v1/namespaces/{team}/{subresource}", "-f", "-", input=json.dumps(lowered),
+                kubeconfig=tenant.kubeconfig,
+            )  # fmt: skip
     tenant.gateway.patch(NAMESPACE, None, team, {"metadata": {"labels": {"team": "a"}}}, patch_type="merge")
 
     assert admin.get(NAMESPACE, None, team)["metadata"]["labels"][label] == "strict"

@@ -1,4 +1,8 @@
-"""Who says so: the name that goes with a wish or a start. A claim, not a proof (security.md 13)."""
+"""Who says so: the name that goes with a wish or a start.
+
+Only a claim by itself. Where the admission policies are installed the API server writes it (Kubernetes 1.36) or refuses
+another's name (docs/security.md, row 13); both cut a long name as it is cut here.
+"""
 
 from __future__ import annotations
 

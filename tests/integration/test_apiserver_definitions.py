@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
-from kubernetes import client
+from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-import canary.sandbox
+from tests.shop import until
 
 Body = dict[str, Any]
 
@@ -27,6 +25,7 @@ SCHEMA: Body = {
             "properties": {
                 "service": {"type": "string", "maxLength": 10, "pattern": "^[a-z]+$"},
                 "replicas": {"type": "integer", "minimum": 0, "default": 1},
+                "size": {"type": "integer", "minimum": 0},
                 "mode": {"type": "string", "enum": ["fast", "safe"], "default": "safe"},
                 "steps": {
                     "type": "array",
@@ -57,7 +56,7 @@ SCHEMA: Body = {
 }
 
 
-def definition() -> Body:
+def definition(group: str = GROUP) -> Body:
     columns = [
         {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
         {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
@@ -75,11 +74,11 @@ def definition() -> Body:
         "additionalPrinterColumns": columns,
     }
     names = {"kind": "Widget", "plural": "widgets", "shortNames": ["wd"], "categories": ["all"]}
-    spec = {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]}
+    spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"widgets.{GROUP}"},
+        "metadata": {"name": f"widgets.{group}"},
         "spec": spec,
     }
 
@@ -87,11 +86,11 @@ def definition() -> Body:
 class Widgets:
     """Custom objects of the test's definition."""
 
-    def __init__(self, api: client.ApiClient, namespace: str) -> None:
-        self.custom, self.place = client.CustomObjectsApi(api), (GROUP, "v1", namespace, "widgets")
+    def __init__(self, api: client.ApiClient, namespace: str, group: str = GROUP) -> None:
+        self.custom, self.place = client.CustomObjectsApi(api), (group, "v1", namespace, "widgets")
 
     def create(self, spec: Body, name: str = "a", **query: Any) -> Body:
-        body = {"apiVersion": f"{GROUP}/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec}
+        body = {"apiVersion": f"{self.place[0]}/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec}
         created: Body = self.custom.create_namespaced_custom_object(*self.place, body, **query)
         return created
 
@@ -108,12 +107,20 @@ class Widgets:
         return patched
 
 
-@pytest.fixture
-def definitions(api: client.ApiClient) -> Iterator[client.ApiextensionsV1Api]:
-    extensions = client.ApiextensionsV1Api(api)
-    extensions.create_custom_resource_definition(definition())
-    yield extensions
-    extensions.delete_custom_resource_definition(f"widgets.{GROUP}")
+@pytest.fixture(scope="module")
+def definitions(apiserver: Any) -> Iterator[client.ApiextensionsV1Api]:
+    """The definition of widgets, once for all tests: a real server delays what is created of a new one for 2 s."""
+    with config.new_client_from_config(str(apiserver.kubeconfig)) as api:
+        extensions = client.ApiextensionsV1Api(api)
+        extensions.create_custom_resource_definition(definition())
+        until(lambda: is_served(extensions, f"widgets.{GROUP}"))
+        yield extensions
+        extensions.delete_custom_resource_definition(f"widgets.{GROUP}")
+
+
+def is_served(extensions: client.ApiextensionsV1Api, name: str) -> bool:
+    conditions = extensions.read_custom_resource_definition(name).status.conditions or []
+    return any(condition.type == "Established" and condition.status == "True" for condition in conditions)
 
 
 @pytest.fixture
@@ -149,9 +156,9 @@ def test_defaults_are_filled_in(widgets: Widgets) -> None:
         ({"service": 5}, "spec.service", "FieldValueTypeInvalid"),
         ({"service": "UPPER"}, "spec.service", "FieldValueInvalid"),
         ({"service": "muchtoolong"}, "spec.service", "FieldValueTooLong"),
-        ({"service": "web", "replicas": -1}, "spec.replicas", "FieldValueInvalid"),
-        ({"service": "web", "replicas": 1.5}, "spec.replicas", "FieldValueTypeInvalid"),
-        ({"service": "web", "replicas": True}, "spec.replicas", "FieldValueTypeInvalid"),
+        ({"service": "web", "size": -1}, "spec.size", "FieldValueInvalid"),
+        ({"service": "web", "size": 1.5}, "spec.size", "FieldValueTypeInvalid"),
+        ({"service": "web", "size": True}, "spec.size", "FieldValueTypeInvalid"),
         ({"service": "web", "mode": "wild"}, "spec.mode", "FieldValueNotSupported"),
         ({"service": "web", "steps": [{"weight": 1}, {"weight": 101}]}, "spec.steps[1].weight", "FieldValueInvalid"),
         ({"service": "web", "steps": [{}] * 4}, "spec.steps", "FieldValueTooMany"),
@@ -250,18 +257,29 @@ def test_a_replace_of_a_custom_resource_must_say_which_version_it_saw(widgets: W
 
 
 def test_a_removed_definition_takes_its_objects_along(api: client.ApiClient, namespace: str) -> None:
-    extensions, widgets = client.ApiextensionsV1Api(api), Widgets(api, namespace)
-    extensions.create_custom_resource_definition(definition())
+    group, name = "removed.example.com", "widgets.removed.example.com"
+    extensions, widgets = client.ApiextensionsV1Api(api), Widgets(api, namespace, group)
+    extensions.create_custom_resource_definition(definition(group))
+    until(lambda: is_served(extensions, name))
     widgets.create({"service": "web"})
 
-    extensions.delete_custom_resource_definition(f"widgets.{GROUP}")
+    extensions.delete_custom_resource_definition(name)
 
-    with pytest.raises(ApiException) as gone:
-        widgets.custom.list_namespaced_custom_object(*widgets.place)
-    assert gone.value.status == 404
-    extensions.create_custom_resource_definition(definition())
+    until(lambda: code(lambda: extensions.read_custom_resource_definition(name)) == 404)
+    until(lambda: code(lambda: widgets.custom.list_namespaced_custom_object(*widgets.place)) == 404)
+    extensions.create_custom_resource_definition(definition(group))
+    until(lambda: code(lambda: widgets.custom.list_namespaced_custom_object(*widgets.place)) == 200)
     assert widgets.custom.list_namespaced_custom_object(*widgets.place)["items"] == []
-    extensions.delete_custom_resource_definition(f"widgets.{GROUP}")
+    extensions.delete_custom_resource_definition(name)
+
+
+def code(request: Callable[[], Any]) -> int:
+    """The HTTP status that a request is answered with."""
+    try:
+        request()
+    except ApiException as error:
+        return int(error.status)
+    return 200
 
 
 @pytest.mark.parametrize(
@@ -273,7 +291,7 @@ def test_a_removed_definition_takes_its_objects_along(api: client.ApiClient, nam
     ],
 )
 def test_a_broken_definition_is_refused(api: client.ApiClient, path: tuple[str, str], value: Any, field: str) -> None:
-    broken = definition()
+    broken = definition("broken.example.com")
     broken[path[0]][path[1]] = value
 
     with pytest.raises(ApiException) as refused:
@@ -284,11 +302,7 @@ def test_a_broken_definition_is_refused(api: client.ApiClient, path: tuple[str, 
 
 
 def test_istio_routes_are_one_object_in_all_their_versions(api: client.ApiClient, namespace: str) -> None:
-    extensions, custom = client.ApiextensionsV1Api(api), client.CustomObjectsApi(api)
-    file = Path(canary.sandbox.__path__[0]) / "istio_crds.yaml"
-    crds = list(yaml.safe_load_all(file.read_text()))
-    for crd in crds:
-        extensions.create_custom_resource_definition(crd)
+    custom = client.CustomObjectsApi(api)
     spec = {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web", "subset": "v1"}, "weight": 100}]}]}
     group, plural = "networking.istio.io", "virtualservices"
     route = {"apiVersion": f"{group}/v1beta1", "kind": "VirtualService", "metadata": {"name": "web"}, "spec": spec}
@@ -306,8 +320,6 @@ def test_istio_routes_are_one_object_in_all_their_versions(api: client.ApiClient
         version: custom.get_namespaced_custom_object(group, version, namespace, plural, "web")
         for version in ("v1", "v1beta1", "v1alpha3")
     }
-    for crd in crds:
-        extensions.delete_custom_resource_definition(crd["metadata"]["name"])
 
     appliers = [entry["apiVersion"] for entry in applied["metadata"]["managedFields"] if entry["manager"] == "mesh"]
     assert appliers == [f"{group}/v1"]

@@ -122,10 +122,13 @@ def test_apply_creates_then_says_unchanged_then_configured(kubectl: Kubectl) -> 
 def test_server_side_apply_takes_over_from_client_side_apply(kubectl: Kubectl, web: None) -> None:
     changed = MANIFEST.replace("web:1", "web:2")
 
+    kubectl("set", "image", "deployment/web", "web=web:3", "--field-manager=somebody")
     refused = kubectl("apply", "--server-side", "-f", "-", stdin=changed, code=1)
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=changed)
+    kubectl("set", "image", "deployment/web", "web=web:1", "--field-manager=somebody")
+    # what is as `kubectl apply` wrote it is kubectl's to change, whoever wrote it last
+    kubectl("apply", "--server-side", "-f", "-", stdin=changed)
 
-    told = 'conflict with "kubectl-client-side-apply" using apps/v1: .spec.template.spec.containers[name="web"].image'
+    told = 'conflict with "somebody" using apps/v1: .spec.template.spec.containers[name="web"].image'
     assert told in refused.stderr
     obj = yaml.safe_load(kubectl("get", "deploy", "web", "-o", "yaml", "--show-managed-fields").stdout)
     managers = {(entry["manager"], entry["operation"]) for entry in obj["metadata"]["managedFields"]}
@@ -143,14 +146,14 @@ def test_get_prints_the_columns_everybody_knows(kubectl: Kubectl, web: None) -> 
     assert {row[0] for row in table(kubectl("get", "all")) if row} >= {"deployment.apps/web", "service/web"}
 
 
-def test_annotate_and_label_change_metadata_only(kubectl: Kubectl, web: None) -> None:
+def test_annotate_and_label_change_metadata(kubectl: Kubectl, web: None) -> None:
     kubectl("annotate", "deployment", "web", "canary.delivery/policy=careful")
     kubectl("label", "deployment", "web", "tier=front")
 
     metadata = yaml.safe_load(kubectl("get", "deploy", "web", "-o", "yaml").stdout)["metadata"]
     assert metadata["annotations"]["canary.delivery/policy"] == "careful"
     assert metadata["labels"] == {"app": "web", "tier": "front"}
-    assert metadata["generation"] == 1
+    assert metadata["generation"] == 2  # a Deployment's annotations count, labels do not
 
 
 @pytest.mark.parametrize(

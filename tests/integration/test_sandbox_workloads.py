@@ -82,7 +82,8 @@ class Cluster:
         return self.change({"spec": {"template": {"spec": {"containers": [container]}}}})
 
     def pods(self):
-        return self.gateway.list(POD, self.namespace)[0]
+        """Those that are not being deleted: with a kubelet a Pod is there until its process has ended."""
+        return [pod for pod in self.gateway.list(POD, self.namespace)[0] if "deletionTimestamp" not in pod["metadata"]]
 
     def replicasets(self):
         return self.gateway.list(REPLICASET, self.namespace)[0]

@@ -16,6 +16,8 @@ from canary.sandbox.apiserver.lists import ListKind
 from canary.sandbox.apiserver.managed import FieldSet, Manager, Managers, Owned, Path
 from canary.sandbox.apiserver.patch import copied
 
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
 
 def apply(
     live: Json, config: Json, managers: Managers, who: Manager, lists: ListKind, *, force: bool, now: str
@@ -33,7 +35,7 @@ def apply(
         manager: {path for path in owned.fields & wanted if path in have and have[path] != want[path]}
         for manager, owned in others.items()
     }
-    if any(contested.values()) and not force:
+    if not (force or set().union(*contested.values()) <= _client_side_applied(live, who, have, lists)):
         raise apply_conflict(
             [
                 Cause("FieldManagerConflict", f"conflict with {manager.told()}", dotted(path))
@@ -51,6 +53,18 @@ def apply(
     same = merged == live and before == wanted and who in managers
     result[who] = Owned(wanted, managers[who].time if same else now)
     return merged, result
+
+
+def _client_side_applied(live: Json, who: Manager, have: dict[Path, Any], lists: ListKind) -> FieldSet:
+    """What `kubectl apply --server-side` takes over without a conflict: what `kubectl apply` wrote, if it is still so.
+
+    Upstream knows it by kubectl's name and by its annotation.
+    """
+    last = ((live.get("metadata") or {}).get("annotations") or {}).get(_LAST_APPLIED)
+    if who.name != "kubectl" or not last:
+        return frozenset()
+    wrote = managed.leaves(orjson.loads(last), lists)
+    return frozenset(path for path, value in wrote.items() if path in have and have[path] == value)
 
 
 def dotted(path: Path) -> str:

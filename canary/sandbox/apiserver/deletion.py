@@ -16,6 +16,7 @@ _NAMESPACES = ("", "namespaces")
 _CRD = ("apiextensions.k8s.io", "customresourcedefinitions")
 _PERMANENT = ("default", "kube-system")
 _FOREGROUND = "foregroundDeletion"
+_PRECONDITIONS = {"uid": ("UID", "deleted and then recreated"), "resourceVersion": ("ResourceVersion", "modified")}
 
 
 class Deletion:
@@ -31,11 +32,12 @@ class Deletion:
             raise answers.forbidden("", "namespaces", metadata["name"], "this namespace may not be deleted")
         for name, wanted in (options.get("preconditions") or {}).items():
             if wanted != metadata[name]:
-                title = "UID" if name == "uid" else "ResourceVersion"
+                title, told = _PRECONDITIONS[name]
                 why = (
-                    f"Precondition failed: {title} in precondition: {wanted}, {title} in object meta: {metadata[name]}"
+                    f"the {title} in the precondition ({wanted}) does not match the {title} in record "
+                    f"({metadata[name]}). The object might have been {told}"
                 )
-                raise answers.conflict(resource.group, resource.plural, metadata["name"], why)
+                raise answers.conflict(resource.group, resource.kind, metadata["name"], why)
         if options.get("dryRun"):
             return live
         policy = options.get("propagationPolicy") or ("Orphan" if options.get("orphanDependents") else "Background")

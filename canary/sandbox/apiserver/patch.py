@@ -24,15 +24,14 @@ def copied(value: Any) -> Any:
 
 
 def json_patch(obj: Json, operations: Any) -> Any:
-    """RFC 6902. Raises a 422 without causes when it does not fit the object (a failed `test` too), 400 for nonsense."""
+    """RFC 6902. Raises a 422 without causes when it does not fit the object (a failed `test` too) or names no operation
+    there is; a 400 when it is no list of operations."""
     if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
         raise bad_request("json: cannot unmarshal the body into Go value of type jsonpatch.Patch")
     if len(operations) > _MAX_OPERATIONS:
         raise ApiError(413, "RequestEntityTooLarge", f"at most {_MAX_OPERATIONS} operations are allowed in a patch")
     try:
         return jsonpatch.apply_patch(copied(obj), operations, in_place=True)
-    except jsonpatch.InvalidJsonPatch as error:
-        raise bad_request(f"invalid JSON patch: {error}") from error
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, AttributeError) as error:
         raise patch_failed() from error
 
@@ -53,7 +52,8 @@ def merge_patch(value: Any, patch: Any) -> Any:
 def strategic_merge_patch(value: Json, patch: Json, lists: ListKind, names: tuple[str, ...] = ()) -> Json:
     """Kubernetes' merge patch that merges keyed lists, with its `$patch` and `$deleteFromPrimitiveList` directives.
 
-    `$setElementOrder` is accepted and ignored: existing items keep their places and new ones go to the end.
+    `$setElementOrder` is accepted and ignored: existing items keep their order, and a new one goes before those that
+    the patch does not name.
     """
     match patch.get("$patch"):
         case "replace":
@@ -102,4 +102,18 @@ def _merge_list(
             merged.append(strategic_merge_patch({}, item, lists, names))
         else:
             merged[at] = strategic_merge_patch(merged[at], item, lists, names)
-    return merged
+    return _in_order(merged, [item[key] for item in patch], [item.get(key) for item in before], key)
+
+
+def _in_order(merged: list[Any], patched: list[Any], before: list[Any], key: str) -> list[Any]:
+    """Upstream's order: items of the patch as in the patch, the others as they were; two that were there both keep
+    their order, and a new item goes before whatever the patch does not name."""
+    ours = [item for name in dict.fromkeys(patched) for item in merged if item.get(key) == name]
+    theirs = [item for item in merged if item.get(key) not in patched]
+    ordered: list[Any] = []
+    for item in theirs:
+        place = before.index(item.get(key))
+        while ours and not (ours[0].get(key) in before and place <= before.index(ours[0].get(key))):
+            ordered.append(ours.pop(0))
+        ordered.append(item)
+    return ordered + ours

@@ -206,7 +206,10 @@ class Routes:
         request = requests.request(http)
         if kind == APPLY_PATCH:
             if not http.query.get("fieldManager"):
-                raise answers.bad_request("fieldManager: Required value: is required for apply patch")
+                required = answers.Cause(
+                    "FieldValueRequired", "Required value: is required for apply patch", "fieldManager"
+                )
+                raise answers.invalid("meta.k8s.io", "PatchOptions", "", [required])
             if target.subresource == "scale":
                 raise answers.unsupported_media_type(_PATCHES[:2])
             applied, created = self._objects.apply(target, requests.as_object(body), request)

@@ -113,10 +113,15 @@ def _comparable(obj: Json) -> Json:
 
 
 def spec_changed(target: Target, live: Json, new: Json) -> bool:
-    """Custom resources: anything but metadata (and status, when it is a subresource). Built-in kinds: no status."""
+    """Custom resources: anything but metadata (and status, when it is a subresource). Built-in kinds: no status;
+    a Deployment's annotations count too."""
     ignored = {"metadata", "apiVersion", "kind"}
     if target.version.has_status or not target.resource.custom:
         ignored.add("status")
+    if target.resource.kind == "Deployment" and live["metadata"].get("annotations") != new["metadata"].get(
+        "annotations"
+    ):
+        return True
     return {k: v for k, v in live.items() if k not in ignored} != {k: v for k, v in new.items() if k not in ignored}
 
 

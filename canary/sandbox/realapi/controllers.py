@@ -8,24 +8,24 @@ from canary.sandbox.process import Child
 from canary.sandbox.realapi.assets import Assets
 
 ACCOUNTS = "serviceaccount-controller"
+GARBAGE = "garbage-collector-controller"
 ROLES = "clusterrole-aggregation-controller"
 """Without it `view`, `edit` and `admin` are empty: their rules are gathered from the roles that name them."""
 
 NAMES = (
     "deployment-controller",
     "replicaset-controller",
-    "garbage-collector-controller",
+    GARBAGE,
     "namespace-controller",
     ACCOUNTS,
     "root-ca-certificate-publisher-controller",  # the ConfigMap that pods mount beside their token
     ROLES,
-    "endpoints-controller",
-    "endpointslice-controller",
     "disruption-controller",  # the status of PodDisruptionBudgets
     "resourcequota-controller",
     "validatingadmissionpolicy-status-controller",  # type-checks the expressions of policies
 )
-"""Those that run. Nodes, volumes, jobs, autoscaling, certificates and clouds have nothing here to control."""
+"""Those that run. Nodes, volumes, jobs, autoscaling, certificates and clouds have nothing here to control,
+and EndpointSlices take no address of loopback, where the pods are."""
 
 
 def child(assets: Assets, directory: Path, kubeconfig: Path, names: tuple[str, ...]) -> Child:

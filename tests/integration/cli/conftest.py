@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import CANARYROLLOUT, CRD, DEPLOYMENT, LEASE, NAMESPACE, REPLICASET
-from canary.cluster.patience import patiently
+from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, LEASE, NAMESPACE, REPLICASET
+from canary.cluster.leases import ROLE
 from canary.cluster.timestamps import format_micro_time, utc_now
-from canary.errors import NotFound, Unavailable
 from canary.model.policy_yaml import parse_policy
 from canary.shipped import shipped
 
@@ -74,11 +72,12 @@ class Shop:
             "leaseDurationSeconds": 3600,
             "renewTime": format_micro_time(utc_now()),
         }
-        lease = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": {"name": "canary-controller"}}
+        metadata = {"name": "canary-member-test", "labels": {ROLE: "member"}}
+        lease = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata}
         self.gateway.create(LEASE, self.namespace, {**lease, "spec": spec})
 
     def controller_dies(self) -> None:
-        self.gateway.delete(LEASE, self.namespace, "canary-controller")
+        self.gateway.delete(LEASE, self.namespace, "canary-member-test")
 
     def rollout(self, name: str = "payment-v2-abc-1", *, spec: Any = None, labels: Any = None, **status: Any) -> str:
         """A rollout with this status, written as the controller writes it."""
@@ -160,31 +159,14 @@ def ago(seconds: float) -> str:
     return format_micro_time(datetime.now(UTC) - timedelta(seconds=seconds))
 
 
-@pytest.fixture(scope="session")
-def cli_kubeconfig(start_apiserver: Callable[..., Any]) -> Path:
-    """An API server that knows CanaryRollouts."""
-    kubeconfig: Path = start_apiserver().kubeconfig
-    gateway = Gateway.connect(str(kubeconfig))
-    gateway.create(CRD, None, yaml.safe_load((shipped("deploy") / "crd.yaml").read_text()))
-
-    def served() -> None:
-        try:
-            gateway.list(CANARYROLLOUT, "default")
-        except NotFound as error:
-            raise Unavailable("not served yet") from error
-
-    patiently(served)
-    gateway.close()
-    return kubeconfig
-
-
 @pytest.fixture
-def shop(cli_kubeconfig: Path) -> Iterator[Shop]:
+def shop(kubeconfig: Path) -> Iterator[Shop]:
     """A namespace of the test's own, without a controller."""
-    gateway = Gateway.connect(str(cli_kubeconfig))
+    gateway = Gateway.connect(str(kubeconfig), write_timeout_seconds=10)
     namespace = f"shop-{uuid4().hex[:8]}"
     gateway.create(NAMESPACE, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    yield Shop(gateway, cli_kubeconfig, namespace)
+    yield Shop(gateway, kubeconfig, namespace)
+    gateway.delete(NAMESPACE, None, namespace)
     gateway.close()
 
 

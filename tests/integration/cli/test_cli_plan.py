@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -24,9 +23,7 @@ import yaml
 
 from canary.analysis.draws import binomial, poisson
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import CRD, DEPLOYMENT, DESTINATIONRULE, NAMESPACE, SERVICE, VIRTUALSERVICE, Kind
-from canary.cluster.patience import patiently
-from canary.errors import NotFound, Unavailable
+from canary.cluster.kinds import DEPLOYMENT, DESTINATIONRULE, NAMESPACE, SERVICE, VIRTUALSERVICE
 from canary.model.units import format_time
 from canary.sandbox import example
 from canary.sandbox.prometheus import PrometheusServer, find_prometheus
@@ -125,24 +122,15 @@ def prometheus(past: Past, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def objects(cli_kubeconfig: Path) -> str:
+def objects(apiserver: Any) -> str:
     """Service, route and two Deployments, of which v1 has all the traffic. Returns their namespace."""
-    gateway = Gateway.connect(str(cli_kubeconfig))
-    for crd in yaml.safe_load_all(Path(example.__file__).with_name("istio_crds.yaml").read_text()):
-        gateway.create(CRD, None, crd)
+    gateway = Gateway.connect(str(apiserver.kubeconfig), write_timeout_seconds=10)
     gateway.create(NAMESPACE, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SHOP}})
     kinds = {kind.kind: kind for kind in (SERVICE, DESTINATIONRULE, VIRTUALSERVICE, DEPLOYMENT)}
     for thing in (*example.mesh(), example.deployment("v1"), example.deployment("v2")):
-        patiently(partial(_create, gateway, kinds[thing["kind"]], thing))
+        gateway.create(kinds[thing["kind"]], SHOP, {**thing, "metadata": {**thing["metadata"], "namespace": SHOP}})
     gateway.close()
     return SHOP
-
-
-def _create(gateway: Gateway, kind: Kind, thing: dict[str, Any]) -> None:
-    try:
-        gateway.create(kind, SHOP, {**thing, "metadata": {**thing["metadata"], "namespace": SHOP}})
-    except NotFound as error:
-        raise Unavailable("not served yet") from error
 
 
 @pytest.fixture

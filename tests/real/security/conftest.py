@@ -31,6 +31,7 @@ from canary.cluster.kinds import (
 from canary.errors import Conflict, Forbidden
 from canary.sandbox.realapi.server import RealApiServer
 from canary.shipped import shipped
+from tests.real.security.objects import EVERYTHING
 
 Object = dict[str, Any]
 SERVICEACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
@@ -42,7 +43,6 @@ OURS = "canary"
 GUARDED = "canary.test/guarded"
 STAMPED = "stamped"
 """The label's value where names are stamped, as from Kubernetes 1.36 on; `checked` where they are only checked."""
-EVERYTHING = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
 DEPLOYER = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["*"]},
     {"apiGroups": ["canary.delivery"], "resources": ["canaryrollouts"], "verbs": ["*"]},

@@ -7,6 +7,8 @@ from typing import Any
 from canary.cluster.kinds import CANARYROLLOUT, DESTINATIONRULE, VIRTUALSERVICE
 
 Object = dict[str, Any]
+EVERYTHING: list[Object] = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+"""Rules of a Role."""
 
 
 def rollout(name: str = "payment-v2-abc-1", **spec: Any) -> Object:

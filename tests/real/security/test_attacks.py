@@ -30,7 +30,7 @@ from canary.shipped import shipped
 from canary.telemetry.settings import SourceSettings
 from tests.counts import Counts
 from tests.integration.daemon.conftest import QUICK, Running
-from tests.real.security.objects import rollout
+from tests.real.security.objects import EVERYTHING, rollout
 from tests.shop import Shop, until
 
 pytestmark = pytest.mark.slow
@@ -44,6 +44,11 @@ POLICIES = {
     "critical": CRITICAL,
     "elsewhere": QUICK.replace("name: quick", "name: elsewhere") + "allowedNamespaces: [sandbox, dev-*]\n",
 }
+POLICIES["header"] = (
+    POLICIES["slow"]
+    .replace("name: slow", "name: header")
+    .replace("strategy: {", "strategy: {match: {headers: {x-debug-user: {exact: 'true'}}}, ")
+)
 ATTEMPT = "payment-v2-v2a-1"
 
 
@@ -109,11 +114,8 @@ def new_team(
 ) -> Callable[[], Team]:
     def make() -> Team:
         space = guarded()
-        tenant = account("tenant", space, [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}], space)
-        real.kubectl(
-            "create", "rolebinding", "canary-writes", "--clusterrole=canary-writes",
-            "--serviceaccount=canary-system:canary", "-n", space,
-        )  # fmt: skip
+        tenant = account("tenant", space, EVERYTHING, space)
+        real.kubectl(*let_in(space))
         return Team(tenant, Shop(tenant.gateway, space))
 
     return make
@@ -135,6 +137,12 @@ def bank(new_team: Callable[[], Team]) -> Team:
     found.shop.mesh()
     found.shop.deploy("v1")
     return found
+
+
+def let_in(space: str) -> tuple[str, ...]:
+    """The command by which a namespace opts in."""
+    binding = ("create", "rolebinding", "canary-writes", "--clusterrole=canary-writes")
+    return (*binding, "--serviceaccount=canary-system:canary", "-n", space)
 
 
 def versions(shop: Shop) -> dict[str, str]:
@@ -254,6 +262,35 @@ def test_a_floor_that_comes_later_leaves_a_rollout_with_the_policy_it_was_pinned
     assert not team.shop.is_stalled(ATTEMPT)
 
 
+# Row 3: the status, on a cluster without admission policies
+
+
+def test_a_tenant_cannot_have_its_own_promql_run_even_where_it_can_write_a_status(
+    real: RealApiServer, account: Callable[..., Any], controller: Running, counts: Counts, space: str
+) -> None:
+    tenant = account("tenant", space, EVERYTHING, space)
+    real.kubectl(*let_in(space))
+    shop = Shop(tenant.gateway, space)
+    shop.mesh()
+    shop.deploy("v1")
+    shop.release("v2", policy="slow")
+    running = shop.reaches(ATTEMPT, Phase.PROGRESSING)
+    asked: list[str] = []
+    counts.metric = lambda query, *_: asked.append(query) or {}  # type: ignore[attr-defined, func-returns-value]
+    assert running.status.policy is not None
+    forged = running.status.policy.resolved
+    forged["analysis"]["metrics"] = [{"name": "theft", "query": "secrets", "max": 1, "breaches": 1, "of": 1}]
+    forged["strategy"]["hold"] = "0s"
+
+    shop.patch(CANARYROLLOUT, ATTEMPT, {"status": {"policy": {"resolved": forged}}}, "status")
+    controller.ticks(5)
+
+    assert shop.rollout(ATTEMPT).status.phase is Phase.PROGRESSING
+    assert asked == []
+    shop.patch_abort(ATTEMPT)
+    shop.reaches(ATTEMPT, Phase.ABORTED)
+
+
 # Row 14: the weights
 
 
@@ -292,6 +329,18 @@ def test_a_tenant_cannot_hide_commands_in_an_annotation(
     assert message.isprintable()
     assert "annotation canary.delivery/" in message
     assert team.shop.rollouts() == []
+
+
+# Row 17: outsiders
+
+
+def test_a_header_stage_that_outsiders_can_reach_is_warned_of(team: Team) -> None:
+    reroute(team, gateways=["mesh", "istio-system/public"])
+    team.shop.release("v2", policy="header")
+
+    message = team.shop.event(ATTEMPT, "HeaderFromOutside")
+
+    assert "is bound to istio-system/public: whoever sends x-debug-user from outside reaches the new version" in message
 
 
 # Row 16: our account

@@ -37,7 +37,8 @@ class Asked:
 
     @property
     def is_write(self) -> bool:
-        return bool(self.resource) and self.verb in _VERBS_THAT_WRITE
+        """A review (`selfsubjectaccessreviews`) is created and kept nowhere: it is a question."""
+        return self.verb in _VERBS_THAT_WRITE and bool(self.resource) and not self.resource.endswith("reviews")
 
     @property
     def kind_of_request(self) -> tuple[str, str, str]:

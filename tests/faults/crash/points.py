@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -50,13 +49,26 @@ class Point:
 
 def points_of(writes: Iterable[Asked]) -> list[Point]:
     """Both sides of every write that an uninterrupted run made; of Events and Leases one of each kind of write."""
-    counts = Counter(asked.kind_of_request for asked in writes)
-    found = []
-    for (verb, resource, subresource), count in sorted(counts.items()):
+    found: list[Point] = []
+    sampled: dict[tuple[str, ...], list[Asked]] = {}
+    for asked in writes:
+        if asked.resource in SAMPLED:
+            sampled.setdefault((*asked.kind_of_request, _family(asked)), []).append(asked)
+        else:
+            found += _both_sides(asked)
+    for several in sampled.values():
         # the second where there is one: what comes first has no predecessor to be confused with
-        numbers = [min(count, 2)] if resource in SAMPLED else range(1, count + 1)
-        found += [Point(verb, resource, subresource, nth, side) for nth in numbers for side in Side]
+        found += _both_sides(several[min(1, len(several) - 1)])
     return found
+
+
+def _family(asked: Asked) -> str:
+    """What a Lease is for: `canary-member-…` is a sign of life, `canary-slot-…` says who serves some namespaces."""
+    return "-".join(asked.name.split("-")[:2]) if asked.resource == "leases" else ""
+
+
+def _both_sides(asked: Asked) -> list[Point]:
+    return [Point(asked.verb, asked.resource, asked.subresource, asked.nth, side) for side in Side]
 
 
 def sample(points: Sequence[Point], size: int, seed: int) -> list[Point]:

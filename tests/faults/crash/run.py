@@ -34,6 +34,8 @@ SAME_S = 20.0
 """For what is left to become as in the uninterrupted run, once all rollouts have ended."""
 QUIET_S = 3.0
 """An uninterrupted run is over when nothing was written for so long: longer than anything the controller waits for."""
+LOOKS_S = 2.0
+"""A controller that was started again is watched for so long from its first write on: it ticks eight times."""
 _POLL_S = 0.02
 
 
@@ -132,6 +134,7 @@ class _Run:
         self._controller = Controller((), self.log)
         self._scene = Scene(Shop(stand.gateway, self._namespace), stand.callers)
         self._turns = list(story.turns)
+        self._started_again = 0.0
 
     def _kill(self) -> None:
         self._controller.kill()
@@ -166,6 +169,7 @@ class _Run:
     def settled(self, expected: Told | None) -> tuple[Told, int | None]:
         """What the run tells once nothing more comes, and the exit code of a controller that is then asked to end."""
         if expected:
+            self._until(self._has_looked_again, "go on after it was killed")
             self._until_same(expected)
         else:
             self._until(lambda: time.time() - self._last_write() > QUIET_S, "be quiet")
@@ -180,6 +184,13 @@ class _Run:
     def until_ended(self) -> None:
         """Do what users do, and bring the controller back, until every rollout has ended as it must."""
         self._until(lambda: not self._turns and self.story.has_ended(self.witness), "end")
+
+    def _has_looked_again(self) -> bool:
+        """The controller that came after a killed one has been at work long enough to do what it should not."""
+        if not self.witness.kills:
+            return True
+        since = [one.at for one in self.witness.effects if one.at > self._started_again]
+        return bool(self._started_again and since) and time.time() - since[0] > LOOKS_S
 
     def _until_same(self, expected: Told) -> None:
         """Return once the run tells what was expected, or has had the time to."""
@@ -217,6 +228,7 @@ class _Run:
             self._controller.reap()
             self._until_idle()
             clear_leases(self._stand.gateway, self._own)
+            self._started_again = time.time()
             self.witness.open()
             self._controller.start()
         assert self._controller.is_alive, f"the controller ended by itself; look at {self.log}"

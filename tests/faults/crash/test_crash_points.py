@@ -59,19 +59,22 @@ def effects(*documents: dict[str, Any]) -> list[Effect]:
 def test_every_write_has_two_kill_points_and_events_and_leases_have_two_by_kind() -> None:
     writes = [asked(VS, 1), asked(VS, 2), asked(ROLLOUT, 1, subresource="status")]
     writes += [asked("events", nth, "create") for nth in range(1, 9)]
-    writes += [asked("leases", 1, "create"), *(asked("leases", nth, "update") for nth in range(1, 30))]
+    writes += [asked("leases", 1, "create", name="canary-member-a-b")]
+    writes += [asked("leases", nth, "create", name=f"canary-slot-{nth}") for nth in range(2, 18)]
+    writes += [asked("leases", nth, "update", name="canary-member-a-b") for nth in range(1, 30)]
 
     found = points_of(writes)
 
-    assert [str(point) for point in found if point.side is Side.BEFORE] == [
+    assert sorted(str(point) for point in found if point.side is Side.BEFORE) == [
         "before create events #2",
         "before create leases #1",
+        "before create leases #3",
         "before patch canaryrollouts/status #1",
         "before patch virtualservices #1",
         "before patch virtualservices #2",
         "before update leases #2",
     ]
-    assert len(found) == 12
+    assert len(found) == 14
 
 
 def test_a_sample_has_every_kind_of_write_first_and_is_the_same_for_the_same_seed() -> None:
@@ -131,6 +134,11 @@ def test_a_refused_write_took_no_effect() -> None:
     assert send(witness, asked(VS), [], code=409) == "409"
     assert witness.effects == []
     assert len(witness.asked) == 1
+
+
+def test_a_question_that_is_asked_by_a_create_is_no_write() -> None:
+    assert not asked("selfsubjectaccessreviews", verb="create").is_write
+    assert asked(ROLLOUT, verb="create").is_write
 
 
 def test_killed_relentlessly_each_write_costs_two_lives() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby, pairwise
 from typing import Any
 
+from canary.analysis.record import Record
+from canary.cluster.evidence import KEY, evidence_name
 from canary.model.annotations import PREFIX
 from canary.model.rollout import Phase, RolloutStatus
 from tests.faults.crash.witness import Effect
@@ -69,7 +72,8 @@ def told(effects: Sequence[Effect], left: Sequence[Object], wrong: Iterable[str]
         steps={name: collapsed(map(_step, statuses)) for name, statuses in by_rollout.items()},
         history={name: tuple(map(_entry, status.get("history", ()))) for name, status in last.items()},
         changes={name: tuple(map(_change, status.get("weightChanges", ()))) for name, status in last.items()},
-        left={f"{one['kind']} {one['metadata']['name']}": normalised(one) for one in left},
+        left={f"{one['kind']} {one['metadata']['name']}": normalised(one) for one in left}
+        | {f"evidence of {name}": _passed_steps(name, status, left) for name, status in last.items()},
         wrong=(*wrong, *unreachable(effects), *(line for each in by_rollout.values() for line in lost_time(each))),
     )
 
@@ -162,6 +166,20 @@ def normalised(obj: Object) -> Object:
     return shown
 
 
+def _passed_steps(rollout: str, status: Object, left: Sequence[Object]) -> str:
+    """Of which steps that were passed the record of evidence has windows.
+
+    Not of the last one: the record is written behind everything else, and nobody judges an ended rollout again to write
+    it once more.
+    """
+    record = next((one for one in left if one["metadata"]["name"] == evidence_name(rollout)), None)
+    if record is None or not status.get("step"):
+        return "none"
+    last = min(status["step"]["index"], status["step"]["of"])
+    lives = Record.unpack(base64.b64decode(record["binaryData"][KEY])).lives
+    return f"steps {sorted({seen.window.step for life in lives for seen in life.windows if seen.window.step < last})}"
+
+
 def _status(status: Object) -> Object:
     same = ("phase", "step", "service", "targetRevision", "stable", "canary", "route", "pausedFor", "tile")
     conditions = {one["type"]: f"{one['status']} {one['reason']}" for one in status.get("conditions", ())}
@@ -170,7 +188,8 @@ def _status(status: Object) -> Object:
         "configured": (status.get("weight") or {}).get("configured"),
         "policy": (status.get("policy") or {}).get("digest"),
         "cause": (status.get("cause") or {}).get("reason"),
-        "verdict": (status.get("verdict") or {}).get("outcome"),
+        # a rollback's verdict is on the route, with its cause, before it is in a status: the cause is what stays
+        "verdict": None if status.get("cause") else (status.get("verdict") or {}).get("outcome"),
         "conditions": conditions,
         "retry": bool(status.get("retry")),
     }

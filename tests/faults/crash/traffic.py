@@ -33,8 +33,10 @@ _POLL_S = 0.05
 _LAST_ANSWERS_S = 1.0
 """For requests under way and for their record to be written."""
 
+# What is judged is not the point here: a machine that starts controllers all the time is no place to compare latencies.
 _COMMON = """\
-analysis: {warmup: 0s, minRequests: 50, maxWait: 10m, errorRate: {max: 5%}, p99: {max: 5s}}
+analysis:
+  {warmup: 0s, minRequests: 50, maxWait: 10m, errorRate: {max: 30%, vsStable: 'off'}, p99: {max: 5s, vsStable: 'off'}}
 outlierDetection: {consecutive5xxErrors: 5, interval: 2s}
 """
 POLICIES: Mapping[str, str] = {

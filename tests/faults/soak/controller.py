@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from canary.sandbox.process import Child, answers, free_port
+from canary.sandbox.process import Child, answers, fetch, free_port
 from tests.faults.clock import CHECKOUT, JumpingClock
 
 PROBE_S = 5.0
@@ -53,8 +53,8 @@ class Controller:
         """SIGTERM, and start again when it has ended."""
         with self._lock:
             self._child.stop(30)
+            self.restarts["ended" if self._child.exit_code == 0 else "did not end when told"] += 1
             self._child.start()
-            self.restarts["ended"] += 1
 
     def kill(self) -> None:
         """SIGKILL, and start again at once."""
@@ -80,6 +80,12 @@ class Controller:
     @property
     def is_healthy(self) -> bool:
         return answers(f"http://{self._listen}/healthz", 3.0)
+
+    def metric(self, name: str) -> float:
+        """A figure of its own metrics without labels. Raises OSError when it does not answer, KeyError without one."""
+        page = fetch(f"http://{self._listen}/metrics", 5.0).decode()
+        figures = dict(line.rsplit(" ", 1) for line in page.splitlines() if line and not line.startswith("#"))
+        return float(figures[name])
 
     def said(self) -> Iterator[dict[str, Any]]:
         """Its log, line by line; a line that is not JSON (a traceback of its start) as {"event": line}."""

@@ -139,7 +139,7 @@ def _report(title: str, injector: Injector, owners: list[Owner], unfinished: lis
             wrong.append(str(line)[:400])
     found = judged(releases, unfinished, injector.callers.lost)
     found["controller crashed or hung"] = [
-        f"{count} times {why}" for why, count in controller.restarts.items() if why in ("ended by itself", "hung")
+        f"{count} times {why}" for why, count in controller.restarts.items() if why not in ("ended", "killed")
     ]
     found["errors nobody foresaw"] = wrong
     found["failures of the soak itself"] = [repr(owner.failure) for owner in owners if owner.failure]

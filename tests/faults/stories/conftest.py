@@ -14,11 +14,14 @@ from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import NAMESPACE
 from canary.daemon import windows
 from canary.daemon.settings import Settings
+from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
 from canary.telemetry.settings import SourceSettings
+from tests.counts import Counts
+from tests.faults.callers import Callers
 from tests.faults.cluster import define
 from tests.faults.proxy import Proxy
 from tests.faults.streams import Streams
-from tests.integration.daemon.conftest import QUICK, Counts, Running
+from tests.integration.daemon.conftest import QUICK, Running
 from tests.shop import Shop
 
 
@@ -92,6 +95,22 @@ def counts() -> Iterator[Counts]:
         patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings: source)
         patch.setattr(windows, "PROPAGATION_S", 0.1)
         yield source
+
+
+@pytest.fixture(scope="session")
+def callers(users: Gateway) -> Iterator[Callers]:
+    made = Callers(users)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def server(callers: Callers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    targets = [ScrapeTarget(f"127.0.0.1:{target.server_port}", keep=None) for target in callers.targets]
+    made = PrometheusServer(tmp_path_factory.mktemp("prometheus"), targets, scrape_interval_s=0.5)
+    yield made.start(60)
+    made.stop()
 
 
 @pytest.fixture(scope="module")

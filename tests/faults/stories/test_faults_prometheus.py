@@ -6,6 +6,7 @@ with a controller of its own behind one fault, on one real Prometheus that scrap
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -15,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from canary.cluster.gateway import Gateway
 from canary.model.rollout import Phase, Rollout
-from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
+from canary.sandbox.prometheus import PrometheusServer
 from canary.telemetry.settings import SourceSettings
 from tests.faults import kubernetes, prometheus
 from tests.faults.callers import Behaviour, Callers
@@ -54,22 +54,6 @@ class Told:
     weights_held: Mapping[str, int]
     after: Rollout
     weights_after: Mapping[str, int]
-
-
-@pytest.fixture(scope="module")
-def callers(users: Gateway) -> Iterator[Callers]:
-    made = Callers(users)
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def server(callers: Callers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
-    targets = [ScrapeTarget(f"127.0.0.1:{target.server_port}", keep=None) for target in callers.targets]
-    made = PrometheusServer(tmp_path_factory.mktemp("prometheus"), targets, scrape_interval_s=0.5)
-    yield made.start(60)
-    made.stop()
 
 
 @dataclass
@@ -111,13 +95,8 @@ def sites(  # noqa: PLR0917  fixtures, given by name
 
         made = dict(zip(names, pool.map(site, names), strict=True))
         for one in made.values():
-            until(lambda one=one: has_passed(one.shop.rollout(ATTEMPT)), 60, "for a verdict")
+            one.shop.until_judged(ATTEMPT)
         yield made
-
-
-def has_passed(rollout: Rollout) -> bool:
-    verdict = rollout.status.verdict
-    return verdict is not None and verdict.outcome.value == "pass"
 
 
 def stalls(rollout: Rollout) -> str:
@@ -172,3 +151,78 @@ def test_a_fault_of_prometheus_holds_the_step_in_words_and_the_release_goes_on_b
     assert told.after.status.phase is Phase.PROGRESSING
     assert told.after.status.resumed_at is not None, stalls(told.after)
     assert told.after.status.history == told.judged.status.history
+
+
+@pytest.fixture
+def site(sites: Mapping[str, Site], held: Mapping[str, Told]) -> Site:
+    """The one without a fault on its way; what is wrong is wrong with Prometheus."""
+    return sites[NO_FAULT]
+
+
+def goes_on(site: Site) -> Rollout:
+    """The release, once it is judged on figures that came after now."""
+    since = time.time() + 2.0  # a tile that ends later began after now
+
+    def judged() -> Rollout | None:
+        site.controller.ticks(1)
+        recorder = site.controller.daemon.reconciler.observer.evidence.recorder(site.shop.rollout(ATTEMPT).uid)
+        found = site.shop.rollout(ATTEMPT)
+        is_new = recorder is not None and (recorder.last_end or 0.0) > since
+        return found if is_new and not stalls(found) and found.status.resumed_at is not None else None
+
+    found: Rollout = until(judged, 60, "for figures from after the fault")
+    return found
+
+
+def unmoved(site: Site, rollout: Rollout) -> bool:
+    return rollout.status.phase is Phase.PROGRESSING and site.shop.weights() == {"v1": 50, "v2": 50}
+
+
+@pytest.mark.parametrize("how", ["down", "hangs", "cut"])
+def test_one_of_two_scrape_targets_that_fails_is_no_fault_of_the_release(
+    site: Site, callers: Callers, how: str
+) -> None:
+    before = site.shop.rollout(ATTEMPT)
+    callers.targets[0].fails = how
+    try:
+        site.controller.ticks(8)
+        assert unmoved(site, site.shop.rollout(ATTEMPT))
+    finally:
+        callers.targets[0].fails = ""
+
+    after = goes_on(site)
+
+    assert unmoved(site, after)
+    assert after.status.history == before.status.history
+
+
+def test_a_prometheus_whose_every_scrape_fails_says_that_its_figures_are_old(site: Site, callers: Callers) -> None:
+    for target in callers.targets:
+        target.fails = "down"
+    try:
+        held = until(lambda: found if stalls(found := site.shop.rollout(ATTEMPT)) else None, 60, "for it to hold")
+    finally:
+        for target in callers.targets:
+            target.fails = ""
+
+    assert stalls(held) == "TelemetryUnavailable: the newest metrics are too old to judge by"
+    assert held.status.resumed_at is None
+    assert unmoved(site, goes_on(site))
+
+
+def test_callers_whose_proxies_restart_begin_to_count_anew_and_nothing_else_happens(
+    site: Site, callers: Callers
+) -> None:
+    callers.restarted()
+
+    assert unmoved(site, goes_on(site))
+
+
+def test_a_prometheus_restarted_with_its_data_lost_is_waited_for(site: Site, server: PrometheusServer) -> None:
+    before = site.shop.rollout(ATTEMPT)
+
+    server.restart(lose_data=True)
+
+    after = goes_on(site)
+    assert unmoved(site, after)
+    assert after.status.history == before.status.history

@@ -177,7 +177,9 @@ def test_a_tenant_installs_for_its_own_namespace(onto: Programs, server: RealApi
 
     with pytest.raises(Refused, match="forbidden"):
         owner.helm("install", "canary", CHART, "--namespace", "shop")
-    owner.helm("install", "canary", CHART, "--namespace", "shop", "--set=mode=namespaced")
+    said = owner.helm("install", "canary", CHART, "--namespace", "shop", "--set=mode=namespaced")
+    assert "watches namespace shop" in said
+    assert "export CANARY_CONTROLLER_NAMESPACE=shop" in said
     pods_are_made(owner, "shop")
 
     owner.helm("uninstall", "canary", "--namespace", "shop", "--wait")

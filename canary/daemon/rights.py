@@ -89,10 +89,10 @@ class Rights:
         with self._lock:
             lacking = sorted(self._known.controller, key=_order)
             bound = {name: one for name, one in self._known.namespaces.items() if one.is_bound}
+        where = next(iter(bound), "")
         if bound:
             everywhere = frozenset.intersection(*(one.missing for one in bound.values()))
             lacking += sorted(everywhere - set(lacking), key=_order)
-            where = next(iter(bound))
         return "\n".join(
             sentences.lacks(need, self._place(need, where if need.role is Role.WRITES else ""), self._served)
             for need in lacking

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import NAMESPACE
 from canary.daemon import windows
 from canary.sandbox.realapi.server import RealApiServer
-from tests.integration.daemon.conftest import QUICK, Counts
+from tests.counts import Counts
+from tests.integration.daemon.conftest import QUICK
 from tests.real.rights.controller import Controller
-from tests.real.rights.roles import Grant, Installation
+from tests.real.rights.roles import CLUSTER, Grant, Installation
+from tests.real.rights.shops import shops
 from tests.shop import Shop
 
 
@@ -44,11 +44,11 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def install(admin: Gateway) -> Iterator[Callable[..., Installation]]:
-    """An account with the shipped roles, without one verb where it is named."""
+    """An account with the shipped roles; without one verb where it is named, or with those of other files."""
     made: list[Installation] = []
 
-    def new(taken: Grant | None = None) -> Installation:
-        installation = Installation(admin, taken=taken)
+    def new(taken: Grant | None = None, files: tuple[str, ...] = CLUSTER) -> Installation:
+        installation = Installation(admin, taken=taken, files=files)
         made.append(installation)
         return installation
 
@@ -76,18 +76,7 @@ def control(
 
 
 @pytest.fixture(scope="module")
-def new_shop(admin: Gateway) -> Iterator[Callable[[], Shop]]:
-    """A namespace where payment-v1 carries all the traffic."""
-    made: list[str] = []
-
-    def make() -> Shop:
-        shop = Shop(admin, f"shop-{uuid4().hex[:8]}")
-        admin.create(NAMESPACE, None, {"metadata": {"name": shop.namespace}})
-        made.append(shop.namespace)
-        shop.mesh()
-        shop.deploy("v1")
-        return shop
-
-    yield make
-    for name in made:
-        admin.delete(NAMESPACE, None, name)
+def new_shop(admin: Gateway) -> Iterator[Callable[..., Shop]]:
+    """A namespace, or the one that is named, where payment-v1 carries all the traffic."""
+    with shops(admin) as make:
+        yield make

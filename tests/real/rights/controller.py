@@ -19,28 +19,32 @@ from tests.shop import until
 
 
 class Controller:
-    """A running daemon; `namespace` None serves all of them."""
+    """A running daemon; `namespace` None serves all of them. Without an installation it is on its own, in its pod."""
 
     def __init__(
         self,
         real: RealApiServer,
-        installation: Installation,
+        installation: Installation | None,
         policies: Path,
         folder: Path,
         *,
         namespace: str | None = None,
         own: str = "",
     ) -> None:
-        kubeconfig = real.kubeconfig_for(installation.token(real), folder / "kubeconfig")
         self.used: set[tuple[str, str, bool]] = set()
-        """(verb, resource, in our own namespace) of every request that the API server carried out; without groups."""
-        self.proxy = Proxy.before(kubeconfig, hooks=[self._note])
-        self.proxy.start()
+        """(verb, resource, in our own namespace) of every request that was not refused; resources without groups."""
+        self.proxy: Proxy | None = None
+        proxied = None
+        if installation is not None:
+            self.kubeconfig = real.kubeconfig_for(installation.token(real), folder / "kubeconfig")
+            self.proxy = Proxy.before(self.kubeconfig, hooks=[self._note])
+            self.proxy.start()
+            proxied = str(self.proxy.kubeconfig(self.kubeconfig, folder / "proxied"))
+            own = installation.own
         self._settings = Settings(
-            policies=policies, source=SourceSettings("http://127.0.0.1:9"),
-            kubeconfig=str(self.proxy.kubeconfig(kubeconfig, folder / "proxied")), namespace=namespace,
-            own_namespace=own or installation.own, listen="127.0.0.1:0", tile_s=0.2, tick_s=0.2, settle_s=0.1,
-            abort_period_s=0.5, intake_grace_s=0.5, workers=2, history_limit=1,
+            policies=policies, source=SourceSettings("http://127.0.0.1:9"), kubeconfig=proxied, namespace=namespace,
+            own_namespace=own, listen="127.0.0.1:0", tile_s=0.2, tick_s=0.2, settle_s=0.1, abort_period_s=0.5,
+            intake_grace_s=0.5, workers=2, history_limit=1,
         )  # fmt: skip
         self.start()
 
@@ -52,10 +56,11 @@ class Controller:
     def stop(self) -> None:
         """End the daemon and the proxy."""
         self.end()
-        self.proxy.stop()
+        if self.proxy is not None:
+            self.proxy.stop()
 
     def end(self) -> None:
-        """End the daemon; it can be started again."""
+        """End the daemon, if it runs; it can be started again."""
         self.daemon.stop()
         self._thread.join(20)
         assert not self._thread.is_alive()
@@ -86,9 +91,15 @@ class Controller:
             raise AssertionError(f"/readyz does not say {words} within {seconds:g} s: {found[0]}") from None
         return str(found[0][1])
 
+    def cut_watches(self) -> None:
+        """End every watch, as the API server does every few minutes."""
+        for reflector in self.daemon.caches.reflectors.values():
+            if (watch := reflector._watch) is not None:
+                watch.close()
+
     async def _note(self, asked: Asked, forward: Forward) -> Answer:
         answer = await forward()
-        if asked.resource and 200 <= answer.status < 300:
+        if asked.resource and answer.status not in (401, 403):
             resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
             self.used.add((asked.verb, resource, asked.namespace == self._settings.own_namespace))
         return answer

@@ -6,7 +6,7 @@ live side by side on one API server.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ ROLE = Kind(_RBAC, "v1", "roles", "Role")
 ROLEBINDING = Kind(_RBAC, "v1", "rolebindings", "RoleBinding")
 CLUSTER = ("reads.yaml", "reports.yaml", "writes.yaml", "own.yaml")
 NAMESPACED = ("namespaced/controller.yaml",)
+"""Its Role `canary-own` is the same as the other's."""
 
 
 @dataclass(frozen=True, order=True)
@@ -38,6 +39,12 @@ class Grant:
     resource: str
     """As our errors name it: `virtualservices.networking.istio.io`, `canaryrollouts.canary.delivery/status`."""
     verb: str
+
+    @property
+    def as_used(self) -> tuple[str, str, bool]:
+        """As `Controller.used` has it: verb, resource without its group, whether in the controller's own namespace."""
+        resource, slash, sub = self.resource.partition("/")
+        return self.verb, resource.partition(".")[0] + slash + sub, self.role == "canary-own"
 
     def __str__(self) -> str:
         return f"{self.role}: {self.verb} {self.resource}"
@@ -88,14 +95,14 @@ def without(rules_: list[Object], taken: Grant) -> list[Object]:
 class Installation:
     """ServiceAccount `canary` in a namespace of its own, with the shipped roles."""
 
-    def __init__(self, admin: Gateway, *, taken: Grant | None = None) -> None:
+    def __init__(self, admin: Gateway, *, taken: Grant | None = None, files: tuple[str, ...] = CLUSTER) -> None:
         self.admin = admin
         self.own = f"own-{uuid4().hex[:8]}"
         self.taken = taken
         admin.create(NAMESPACE, None, {"metadata": {"name": self.own}})
         admin.create(SERVICEACCOUNT, self.own, {"metadata": {"name": "canary"}})
         self._made: list[tuple[Kind, str]] = []
-        for document in documents(*CLUSTER):
+        for document in documents(*files):
             self._apply(document)
 
     def _apply(self, document: Object) -> None:
@@ -148,12 +155,14 @@ class Installation:
         """Edit the role: as it is shipped."""
         self._edit(taken.role, lambda rules_: rules_)
 
-    def _edit(self, role: str, change: Any) -> None:
-        shipped_rules = next(
-            d["rules"] for d in documents(*CLUSTER) if d.get("rules") and d["metadata"]["name"] == role
-        )
-        body = {"rules": change(shipped_rules)}
-        if role == "canary-own":
+    def _edit(self, role: str, change: Callable[[list[Object]], list[Object]]) -> None:
+        (document,) = [
+            one
+            for one in documents(*CLUSTER, *NAMESPACED[: not role.startswith("canary-")])
+            if one.get("rules") and one["metadata"]["name"] == role
+        ]
+        body = {"rules": change(document["rules"])}
+        if document["kind"] == ROLE.kind:
             self.admin.patch(ROLE, self.own, role, body, patch_type="merge")
         else:
             self.admin.patch(CLUSTERROLE, None, self.called(role), body, patch_type="merge")

@@ -43,7 +43,7 @@ def campaign(
     """Play each story uninterrupted, then once for each kill point, or for `size` of them in all."""
     begun, outcome = time.monotonic(), Outcome()
     with ThreadPoolExecutor(jobs, thread_name_prefix="run") as pool:
-        expected = _uninterrupted(pool, stand, stories, outcome)
+        expected = _uninterrupted(pool, stand, stories, outcome, 2 if size is None else 1)
         for name, one in expected.items():
             outcome.found[name] = points_of(one.writes)
             say(f"{name}: {len(outcome.found[name])} kill points; route {' → '.join(one.told.route)}")
@@ -60,21 +60,17 @@ def campaign(
 
 
 def _uninterrupted(
-    pool: ThreadPoolExecutor, stand: Stand, stories: Sequence[Story], outcome: Outcome
+    pool: ThreadPoolExecutor, stand: Stand, stories: Sequence[Story], outcome: Outcome, times: int
 ) -> Mapping[str, Played]:
-    """Each story twice: what two uninterrupted runs differ in says nothing about a crash."""
-    runs = [(pool.submit(play, stand, story), pool.submit(play, stand, story)) for story in stories]
+    """Each story, more than once to see that it is the same each time: else a difference says nothing about a crash."""
+    runs = [(story, [pool.submit(play, stand, story) for _ in range(times)]) for story in stories]
     found = {}
-    for first, second in runs:
-        one, other = first.result(), second.result()
-        found[one.story.name] = max(one, other, key=lambda played: len(played.writes))
-        outcome.played.append(one)
-        outcome.played.append(_like(one, other))
+    for story, several in runs:
+        first, *others = [run.result() for run in several]
+        alike = [first, *(replace(one, unlike=(*one.unlike, *differences(first.told, one.told))) for one in others)]
+        outcome.played += alike
+        found[story.name] = max(alike, key=lambda played: len(played.writes))
     return found
-
-
-def _like(one: Played, other: Played) -> Played:
-    return replace(other, unlike=(*other.unlike, *differences(one.told, other.told)))
 
 
 def _chosen(found: Mapping[str, Sequence[Point]], size: int | None, seed: int) -> Iterator[tuple[str, Point]]:

@@ -16,7 +16,7 @@ from tests.faults.crash.traffic import CROSSINGS, lane
 
 pytestmark = pytest.mark.slow
 
-SAMPLE, JOBS = 30, 12
+SAMPLE, JOBS = 18, 12
 SEED = int(os.environ.get("SEED", "1"))
 """Another one by hand: a failure names the point, and is found again with the same."""
 

@@ -1,4 +1,4 @@
-.PHONY: help setup demo test envtest check bench bench-releases bench-scale bench-verdict soak clean lock docs
+.PHONY: help setup demo test envtest check bench bench-releases bench-scale bench-verdict crash soak clean lock docs
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,10 @@ ARGS ?=
 bench-verdict: setup  ## the judge and its rivals on simulated rollouts: docs/bench-verdict.md and its pictures (half an hour)
 	@scripts/setup bench
 	@.venv/bin/python -m bench.verdict $(ARGS)
+
+crash: setup  ## the controller killed on both sides of every write, compared; then under real requests; ARGS=--real
+	@.venv/bin/python -m tests.faults.crash $(ARGS)
+	@.venv/bin/python -m tests.faults.crash --traffic
 
 SECONDS ?= 120
 SEED ?= 1

@@ -92,13 +92,18 @@ class Turnover:
 
     def leave(self, timeout_seconds: float) -> bool:
         """Begin no more writes, and give back every slot whose writes were all answered; whether that were all."""
-        held = self._ownership.held()
-        self._ownership.advance(held, Phase.CLOSED)
-        self._ownership.writes.wait(held, timeout_seconds)
-        try:
-            self._give_back()
-        except ClusterError as error:
-            log.warning("slots: %s", error)
+        self._ownership.advance(self._ownership.held(), Phase.CLOSED)
+        until = self._clock() + timeout_seconds
+        is_last = False
+        while self._ownership.held():
+            try:
+                self._give_back()
+            except ClusterError as error:
+                log.warning("slots: %s", error)
+            if is_last:
+                break
+            left = until - self._clock()
+            is_last = left <= 0 or not self._ownership.writes.wait_for_one(left)
         return not self._ownership.held()
 
     def _cycle(self) -> float:

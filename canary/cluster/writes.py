@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from canary.cluster.slots import SILENCE_S
@@ -46,7 +46,8 @@ class Writes:
             left = self._clock() - self._unanswered.get(slot, float("-inf"))
             return not self._under_way[slot] and left >= SILENCE_S
 
-    def wait(self, slots: Collection[int], timeout_seconds: float) -> None:
-        """Return when no write of these slots is under way, or the time is over."""
+    def wait_for_one(self, timeout_seconds: float) -> bool:
+        """Return once a write under way is answered; False at once where there is none, or when the time is over."""
         with self._changed:
-            self._changed.wait_for(lambda: not any(self._under_way[slot] for slot in slots), timeout_seconds)
+            before = self._under_way.total()
+            return before > 0 and self._changed.wait_for(lambda: self._under_way.total() < before, timeout_seconds)

@@ -33,6 +33,7 @@ class Settings:
     """Unfinished attempts of one namespace that are looked at; the others wait."""
     intake_grace_s: float = 5.0
     """How long a new Deployment may be ahead of its Service and route before that counts as a mistake."""
-    drain_s: float = 5.0
+    drain_s: float = 1.0
+    """How long looks under way may go on when the controller is told to stop; its successor goes on with the rest."""
     slot_pace_s: float = PACE_S
     """Between two slots of namespaces that this replica gives to another to share more evenly."""

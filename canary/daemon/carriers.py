@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -32,8 +33,10 @@ class Carriers:
     caches: Caches
     router: Router
     actor: Actor
-    _carried: dict[tuple[str, str], str] = field(default_factory=dict)
-    _told: set[tuple[str, ...]] = field(default_factory=set)
+    _carried: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The revision that carries traffic, by namespace and Deployment."""
+    _told: dict[str, dict[str, set[tuple[str, str]]]] = field(default_factory=dict)
+    """(reason, sentence) of what was said, by namespace and Deployment."""
 
     def find(
         self, key: Key, view: MeshView, entries: list[Entry], asks: OptIn
@@ -64,8 +67,9 @@ class Carriers:
         """
         if carrier is None or not carrier.revision:
             return
-        name, place = carrier.deployment, (key.namespace, carrier.deployment)
-        before, self._carried[place] = self._carried.get(place), carrier.revision
+        name, carried = carrier.deployment, self._carried.setdefault(key.namespace, {})
+        _let_go_of_gone(carried, view)
+        before, carried[name] = carried.get(name), carrier.revision
         if before is not None and before != carrier.revision:
             sentence = (
                 f"{name} carries all the traffic of {key.service} and got a new template in place: that is "
@@ -81,9 +85,11 @@ class Carriers:
 
     def announce_once(self, view: MeshView, deployment: str, announce: Announce) -> None:
         """An Event about a Deployment, once per process."""
-        mark = (view.namespace, deployment, announce.reason, announce.sentence)
-        if mark not in self._told:
-            self._told.add(mark)
+        told = self._told.setdefault(view.namespace, {})
+        _let_go_of_gone(told, view)
+        marks, mark = told.setdefault(deployment, set()), (announce.reason, announce.sentence)
+        if mark not in marks:
+            marks.add(mark)
             self._announce(view, deployment, announce)
 
     def _announce(self, view: MeshView, deployment: str, announce: Announce) -> None:
@@ -117,3 +123,11 @@ class Carriers:
         if is_undone:
             self._announce(view, target, Announce("Warning", UNDONE, sentence))
         return is_undone
+
+
+def _let_go_of_gone(by_deployment: dict[str, Any], view: MeshView) -> None:
+    """Versions come and go for as long as the process runs: whoever is there no longer is not remembered."""
+    if len(by_deployment) > len(view.deployments):
+        there = {deployment["metadata"]["name"] for deployment in view.deployments}
+        for name in by_deployment.keys() - there:
+            del by_deployment[name]

@@ -30,6 +30,10 @@ class Disasters:
         self._surroundings = surroundings
         self._resting: set[str] = set()
 
+    def forget(self, uid: str) -> None:
+        """A rollout has ended."""
+        self._resting.discard(uid)
+
     def look(self, tracked: Iterable[tuple[Case, Track]], now: float) -> list[Case]:
         """The rollouts that must go back at once. Raises TelemetryUnavailable and TelemetryUnusable."""
         pairs = [(case, track) for case, track in tracked if track.aborted is None]

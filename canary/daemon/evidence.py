@@ -107,6 +107,7 @@ class Evidence:
         for uid in self._tracks.keys() - set(uids):
             del self._tracks[uid]
             self._surroundings.forget(uid)
+            self._disasters.forget(uid)
 
     @property
     def is_behind(self) -> bool:

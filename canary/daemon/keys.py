@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from canary.cluster.kinds import DEPLOYMENT, SERVICE
+from canary.cluster.kinds import (
+    CANARYROLLOUT,
+    DEPLOYMENT,
+    DESTINATIONRULE,
+    NAMESPACE,
+    SERVICE,
+    VIRTUALSERVICE,
+    Kind,
+)
+from canary.cluster.reflector import Change
 from canary.daemon.caches import Caches, Object
 from canary.errors import FindingError
 from canary.mesh.router import MeshView, Router
 from canary.model.annotations import POLICY, opt_in
-from canary.model.rollout import Rollout
+from canary.model.rollout import Phase, Rollout
+
+_OVER = frozenset(phase.value for phase in Phase if phase.is_terminal)
 
 
 class Key(NamedTuple):
@@ -59,6 +70,32 @@ def key_of_rollout(router: Router, caches: Caches, rollout: Rollout) -> Key:
     if not rollout.spec.service:
         return key_of_deployment(router, view, target)
     return _key(router, view, target, rollout.spec.service)
+
+
+def keys_of_change(router: Router, kind: Kind, change: Change[Object]) -> set[Key]:
+    """Where to look after a change: at the services that it is about where it tells them, else at all of its namespace.
+
+    A look at every service of a namespace for each of our own writes would be most of the work.
+    """
+    namespace, name = change.key
+    if kind is NAMESPACE:
+        return {Key(name)}
+    if change.old is not None and change.new is not None:
+        if kind is CANARYROLLOUT:
+            (before, had_ended), (now, has_ended) = map(_attempt, (change.old, change.new))
+            # an end makes room for those that wait (`engine.crowd`)
+            if now and before == now and had_ended == has_ended:
+                return {Key(namespace, now)}
+        elif kind in (VIRTUALSERVICE, DESTINATIONRULE):
+            services = router.mentions(namespace, change.old) | router.mentions(namespace, change.new)
+            return {Key(namespace, service) for service in services}
+    return {Key(namespace)}
+
+
+def _attempt(raw: Object) -> tuple[str, bool]:
+    """The service that an attempt was resolved to, "" while it was not, and whether it is over."""
+    status = raw.get("status") or {}
+    return status.get("service") or "", status.get("phase") in _OVER
 
 
 def releasing(caches: Caches) -> set[str]:

@@ -31,7 +31,7 @@ from canary.daemon.evidence import Evidence
 from canary.daemon.gauges import read_when_scraped
 from canary.daemon.handover import Handover
 from canary.daemon.health import HealthServer
-from canary.daemon.keys import Key, releasing
+from canary.daemon.keys import Key, keys_of_change, releasing
 from canary.daemon.metrics import Metrics
 from canary.daemon.news import is_news
 from canary.daemon.observe import Observer
@@ -274,7 +274,8 @@ class Daemon:
     def _changed(self, kind: Kind, change: Change[Object]) -> None:
         """Hear of a change: note where to look."""
         if is_news(kind, change.old, change.new):
-            self.work.add(Key(change.key[1] if kind is NAMESPACE else change.key[0]))
+            for key in keys_of_change(self.router, kind, change):
+                self.work.add(key)
 
     def _rights_changed(self, namespace: str) -> None:
         """What waited for a right may go on, what lacks one says so."""

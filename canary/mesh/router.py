@@ -61,6 +61,9 @@ class Router(Protocol):
     def service_of(self, view: MeshView, target: Object, named: str = "") -> str:
         """The Service that selects the target's pods; `named` must be one of them."""
 
+    def mentions(self, namespace: str, thing: Object) -> frozenset[str]:
+        """The Services of its namespace that an object of the mesh is about: a change of it is news for them alone."""
+
     def resolve(self, view: MeshView, request: Request) -> Route:
         """The one route that carries the service, with stable and canary arms told apart.
 

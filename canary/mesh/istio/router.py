@@ -14,6 +14,7 @@ from canary.mesh import services as services_
 from canary.mesh.istio import clean_up, destination_rule, find, outsiders, virtual_service
 from canary.mesh.istio.arms import arms_of, stable_of
 from canary.mesh.istio.hosts import Hosts
+from canary.mesh.istio.mentions import mentioned
 from canary.mesh.istio.subsets import rules_of, subsets_of
 from canary.mesh.istio.thresholds import thresholds_of
 from canary.mesh.objects import by_name, name_of, names, refuse_unless_plain, section, title, within
@@ -31,6 +32,10 @@ class IstioRouter:
     def service_of(self, view: MeshView, target: Object, named: str = "") -> str:
         """See `Router.service_of`; the findings are those of `canary.mesh.services.service_of`."""
         return services_.service_of(_own(view), target, named)
+
+    def mentions(self, namespace: str, thing: Object) -> frozenset[str]:
+        """See `Router.mentions`."""
+        return mentioned(Hosts(namespace, self.cluster_domain), thing)
 
     def resolve(self, view: MeshView, request: Request) -> Route:
         """See `Router.resolve`. A target that carries the traffic already is FindingError AlreadyStable."""

@@ -6,7 +6,7 @@ Level-triggered: it looks at how things are, never at what happened, and doing i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -20,6 +20,7 @@ from canary.daemon.metrics import Metrics
 from canary.daemon.observe import Observer
 from canary.daemon.records import Records
 from canary.daemon.rights import Rights
+from canary.daemon.setbacks import Setbacks
 from canary.daemon.starts import Starts
 from canary.engine.actions import WriteStatus
 from canary.engine.conditions import conditions
@@ -27,7 +28,7 @@ from canary.engine.crowd import sentence
 from canary.engine.intake import active_of
 from canary.engine.observed import Finding, Observed
 from canary.engine.step import step
-from canary.errors import CanaryError, Conflict, Forbidden, NotFound
+from canary.errors import CanaryError, ClusterError, Conflict, Forbidden, NotFound
 from canary.model.rollout import Phase, Rollout, RolloutStatus
 
 DECIDE_AGAIN_AT_MOST = 5
@@ -58,6 +59,7 @@ class Reconciler:
     metrics: Metrics
     now: Callable[[], datetime]
     history_limit: int
+    setbacks: Setbacks = field(default_factory=Setbacks)
 
     def reconcile(self, key: Key) -> float | None:
         """Look at one service once. Returns in how many seconds to look again although nothing happened.
@@ -130,10 +132,16 @@ class Reconciler:
         except Forbidden as error:
             self._say_refused(entry, error)
             raise
+        except ClusterError as error:
+            if (finding := self.setbacks.failed(entry.rollout.uid, error)) is not None:
+                self._say(entry, finding)
+            raise
 
     def _say_refused(self, entry: Entry, error: Forbidden) -> None:
+        self._say(entry, self.rights.refused(entry.rollout, error))
+
+    def _say(self, entry: Entry, refused: Finding) -> None:
         """A condition: what was to be done may have come before the status that would have told of it."""
-        refused = self.rights.refused(entry.rollout, error)
         fresh = self._again(entry)
         if fresh is None or fresh.rollout.status.phase.is_terminal:
             return
@@ -144,13 +152,17 @@ class Reconciler:
         try:
             self.actor.write_status(fresh, status.model_copy(update={"conditions": now_true}))
         except (CanaryError, DecideAgain) as failed:
-            log.warning("refusal not said", rollout=entry.rollout.full_name, refused=str(error), error=str(failed))
+            log.warning(
+                "refusal not said", rollout=entry.rollout.full_name, refused=refused.sentence, error=str(failed)
+            )
 
     def _decide_and_act(self, entry: Entry, turn: Turn) -> float | None:
         """After a lost precondition at once again on what is there now."""
         for _ in range(DECIDE_AGAIN_AT_MOST):
             now = self.now()
             observed = self._observe(entry, turn, now)
+            if observed.refused is None and (keeps_failing := self.setbacks.of(entry.rollout.uid)) is not None:
+                observed = replace(observed, refused=keeps_failing)
             decision = step(observed, now)
             self._tell(entry, decision.sentence, decision.actions)
             recorder = self.observer.evidence.recorder(entry.rollout.uid)  # who ends by this is forgotten at once
@@ -166,6 +178,7 @@ class Reconciler:
                 continue
             if not decision.actions or not all(isinstance(action, WriteStatus) for action in decision.actions):
                 self.rights.went_through(entry.rollout)
+                self.setbacks.went_through(entry.rollout.uid)
             self.records.consider(entry.rollout, _status_after(entry, decision.actions), recorder)
             # what was written is looked at at once: asked for, set, reached are three looks
             return 0.0 if any(not _is_quiet(action) for action in decision.actions) else decision.look_again_s

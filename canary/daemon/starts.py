@@ -18,7 +18,7 @@ from canary.daemon.keys import Key
 from canary.engine.actions import Announce
 from canary.engine.intake import Candidate, Carrier, attempt_document, intake
 from canary.engine.retry import Service, retries
-from canary.errors import Conflict, FindingError, Forbidden, NotFound
+from canary.errors import Conflict, FindingError, Forbidden, Invalid, NotFound
 from canary.mesh.router import MeshView, Router
 from canary.model.annotations import OptIn, opt_in
 from canary.model.rollout import Phase, TriggerBy
@@ -146,7 +146,7 @@ class Starts:
                 raise error from None
             self.caches.remember(CANARYROLLOUT, there)
             return None
-        except Forbidden as error:
+        except (Forbidden, Invalid) as error:
             target = document["spec"]["target"]  # there is no rollout that could say it
             announce = Announce("Warning", error.reason, f"no rollout can be made for {target}: {error}")
             self.carriers.announce_once(self.caches.view(namespace), target, announce)

@@ -89,14 +89,14 @@ class Insistent(Gateway):
     def to(cls, kubeconfig: Path) -> Insistent:
         return cls(api_client(str(kubeconfig)), field_manager="users", write_timeout_seconds=10)
 
-    def create(self, kind: Kind, namespace: str | None, obj: Any) -> dict[str, Any]:
+    def create(self, kind: Kind, namespace: str | None, obj: Any, **more: Any) -> dict[str, Any]:
         tried = 0
 
         def once() -> dict[str, Any]:
             nonlocal tried
             tried += 1
             try:
-                return super(Insistent, self).create(kind, namespace, obj)
+                return super(Insistent, self).create(kind, namespace, obj, **more)
             except Conflict:
                 if tried == 1:
                     raise

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from canary.cluster.kinds import CANARYROLLOUT, VIRTUALSERVICE
+from canary.daemon import setbacks
 from canary.model.rollout import Phase, Rollout
 from tests.faults import kubernetes as faults
 from tests.faults.asked import Asked
@@ -243,3 +244,26 @@ def test_an_aborted_release_loses_its_traffic_although_its_first_writes_fail(
 
     assert shop.weights() == {"v1": 100}
     assert [change.weight for change in ended.status.weight_changes] == [50, 0]
+
+
+def test_a_route_that_a_webhook_refuses_is_named_on_the_release_which_goes_on_when_it_no_longer_does(
+    controller: Any, between: Any, new_shop: Callable[[], Shop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setbacks, "SAID_AFTER_S", 1.0)
+    shop = new_shop()
+    where = in_namespace(shop.namespace, faults.writes("virtualservices"))
+
+    with behind(between, faults.on(where, faults.invalid("no route changes on Fridays"))):
+        shop.release("v2")
+        until(shop.rollouts, 60)
+        stuck = shop.stalled(ATTEMPT, "WriteRejected")
+        tried = len([asked for asked, _ in between.proxy.log if where(asked)])
+        assert shop.weights() == {"v1": 100}
+
+    (said,) = [one.message for one in stuck.status.conditions if one.type == "Stalled"]
+    assert said.startswith(f"cannot patch virtualservices.networking.istio.io {shop.namespace}/payment: ")
+    assert "no route changes on Fridays (HTTP 422)" in said
+    assert tried < 40, "it backs off"
+    ended = shop.reaches(ATTEMPT, Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.FAILED, seconds=90)
+    assert ended.status.phase is Phase.SUCCEEDED
+    assert not shop.is_stalled(ATTEMPT)

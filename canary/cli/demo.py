@@ -41,6 +41,9 @@ def demo(
     *,
     output: Annotated[Form, typer.Option("--output", "-o", help="Form of the result.")] = Form.TABLE,
     rate: Annotated[float, typer.Option(min=100, max=2000, help="Requests per second of the callers.")] = 400,
+    real: Annotated[
+        bool, typer.Option("--real", help="On a real kube-apiserver (`make envtest`), not the embedded one.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Afterwards leave the cluster up until Ctrl-C.")] = False,
 ) -> None:
     """Release a good version and three bad ones on real Envoy and Prometheus; takes about a minute and a half."""
@@ -56,7 +59,7 @@ def demo(
         try:
             state.sweep(parent, _PREFIX)  # what a demo that was killed left
             directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            settings = Settings(rate=rate, record=True, controller_options=("--log-format", "console"))
+            settings = Settings(rate=rate, record=True, controller_options=("--log-format", "console"), real=real)
             with claimed(directory), Sandbox(directory, settings).start(_tell) as sandbox:
                 state.record(directory, sandbox.pids, is_ready=True)
                 result = _play(sandbox)

@@ -64,6 +64,9 @@ def up(
         Path | None,
         typer.Option("--policies", envvar="CANARY_POLICIES", help="Folder of policies; default: the shipped ones."),
     ] = None,
+    real: Annotated[
+        bool, typer.Option("--real", help="On a real kube-apiserver (`make envtest`), not the embedded one.")
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach/--foreground", "-d/ ", help="Return once it is up, or stay until Ctrl-C.")
     ] = False,
@@ -80,6 +83,7 @@ def up(
         options += ["--scrape-interval", format_duration(scrape_interval)]
         options += ["--controller" if controller else "--no-controller"]
         options += ["--policies", str(policies.absolute())] if policies else []
+        options += ["--real"] if real else []
         _up_in_background(directory, options)
         return
     settings = Settings(
@@ -89,6 +93,7 @@ def up(
         prometheus_port=prometheus_port,
         controller=controller,
         policies=policies or shipped("policies"),
+        real=real,
     )
     began = time.monotonic()
 

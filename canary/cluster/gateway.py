@@ -214,9 +214,16 @@ class Gateway:
         response = self._transport.open(request, self.timeout_seconds, timeout_seconds + self.timeout_seconds)
         return Watch(response, request.deed)
 
-    def create(self, kind: Kind, namespace: str | None, obj: Mapping[str, Any]) -> dict[str, Any]:
-        """Create an object; `obj` carries its name or generateName. Conflict when the name is taken."""
+    def create(
+        self, kind: Kind, namespace: str | None, obj: Mapping[str, Any], *, subresource: str | None = None
+    ) -> dict[str, Any]:
+        """Create an object; `obj` carries its name or generateName. Conflict when the name is taken.
+
+        With a `subresource` (`binding`, `eviction`) it is made for the object of that name.
+        """
         named = obj.get("metadata", {}).get("name") or ""
+        if subresource:
+            return self._write(Request("create", kind, namespace, named, subresource, body=orjson.dumps(obj)))
         return self._write(Request("create", kind, namespace, named=named, body=orjson.dumps(obj)))
 
     def patch(

@@ -10,33 +10,33 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import yaml
-
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import CANARYROLLOUT, CRD, DEPLOYMENT, DESTINATIONRULE, NAMESPACE, SERVICE, VIRTUALSERVICE
+from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, DESTINATIONRULE, NAMESPACE, SERVICE, VIRTUALSERVICE
 from canary.errors import NotFound, SandboxError
 from canary.model.annotations import POLICY as POLICY_ANNOTATION
 from canary.model.rollout import Rollout
 from canary.sandbox import example
 from canary.sandbox.callers import Callers
 from canary.sandbox.controller import OWN_NAMESPACE, Controller
+from canary.sandbox.definitions import all_definitions, install
 from canary.sandbox.envoy.server import find_envoy
 from canary.sandbox.parts import Part, last_words
 from canary.sandbox.process import Child, fetch, free_port
 from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
+from canary.sandbox.realapi.server import Options, RealApiServer
 from canary.shipped import shipped
 
 Json = dict[str, Any]
 Say = Callable[[str], None]
 
-_KINDS = {kind.kind: kind for kind in (DEPLOYMENT, SERVICE, VIRTUALSERVICE, DESTINATIONRULE, NAMESPACE, CRD)}
+_KINDS = {kind.kind: kind for kind in (DEPLOYMENT, SERVICE, VIRTUALSERVICE, DESTINATIONRULE, NAMESPACE)}
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
@@ -59,6 +59,8 @@ class Settings:
     """Write down what became of each request (45 bytes each)."""
     targets: tuple[ScrapeTarget, ...] = ()
     """What Prometheus shall scrape besides Envoy, such as a node exporter."""
+    real: bool = False
+    """A real kube-apiserver with Kubernetes' own controllers and Istio's own definitions, not the embedded one."""
 
 
 def _silent(_sentence: str) -> None:
@@ -72,7 +74,7 @@ class Sandbox:
     """
 
     def __init__(self, directory: Path, settings: Settings | None = None) -> None:
-        """Raises SandboxError when Envoy or Prometheus is not installed. Starts nothing yet."""
+        """Raises SandboxError when Envoy, Prometheus or a `real` Kubernetes is not there. Starts nothing yet."""
         find_envoy()
         self.directory = directory.resolve()
         self.settings = settings or Settings()
@@ -92,14 +94,18 @@ class Sandbox:
             self.settings.scrape_interval_s,
             port=self.settings.prometheus_port or None,
         )
-        environment = {"TMPDIR": str(scratch)}
 
         def part(module: str, *arguments: str | Path) -> Child:
             argv = [sys.executable, "-m", f"canary.sandbox.{module}", "--kubeconfig", self.kubeconfig, *arguments]
-            return Child(module, argv, log=self.logs / f"{module}.log", env=environment)
+            return Child(module, argv, log=self.logs / f"{module}.log", env={"TMPDIR": str(scratch)})
 
-        self.apiserver = part("apiserver")
-        self.workloads = part("workloads", "--logs", self.logs / "pods")
+        self.apiserver: RealApiServer | Child = part("apiserver")
+        runner: tuple[str, ...] = ()
+        if self.settings.real:
+            folder, options = self.directory / "apiserver", Options(controllers=True)
+            self.apiserver = RealApiServer(folder, options, kubeconfig=self.kubeconfig, logs=self.logs)
+            runner = ("--no-deployments", "--schedule")
+        self.workloads = part("workloads", "--logs", self.logs / "pods", *runner)
         listen = self.url.removeprefix("http://")
         self.envoy = part("envoy", "--dir", self.directory / "envoy", "--listen", listen, "--admin", admin)
         self._envoy_ready = f"http://{admin}/ready"
@@ -140,7 +146,8 @@ class Sandbox:
     @property
     def pids(self) -> dict[str, int]:
         """The process id of each part that runs."""
-        return {name: part.pid for name, part in (self.vital | self.replaceable).items() if part.is_running}
+        more = self.apiserver.pids if isinstance(self.apiserver, RealApiServer) else {}
+        return more | {name: part.pid for name, part in (self.vital | self.replaceable).items() if part.is_running}
 
     def start(self, say: Say = _silent) -> Self:
         """Start every part and wait until all of them serve; `say` is told what is being waited for.
@@ -166,12 +173,16 @@ class Sandbox:
 
     def _start_cluster(self, say: Say) -> None:
         say("starting the API server")
-        self.apiserver.start_until(self.kubeconfig.exists, _START_SECONDS)
+        if isinstance(self.apiserver, RealApiServer):
+            definitions = all_definitions(self.apiserver.assets.istio_crds)
+            self.apiserver.start()
+        else:
+            definitions = all_definitions()
+            self.apiserver.start_until(self.kubeconfig.exists, _START_SECONDS)
         self._gateway = Gateway.connect(
             str(self.kubeconfig), field_manager="canary-sandbox", write_timeout_seconds=_START_SECONDS
         )
-        for definition in _definitions():
-            self.apply(definition)
+        install(self._gateway, definitions)
         for name in (example.NAMESPACE, OWN_NAMESPACE):
             self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         say(f"starting the pods of {example.SERVICE}")
@@ -287,9 +298,3 @@ class Sandbox:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
-
-
-def _definitions() -> Iterator[Json]:
-    """The custom resources: Istio's two kinds and ours."""
-    for file in (Path(__file__).parent / "istio_crds.yaml", shipped("deploy") / "crd.yaml"):
-        yield from yaml.safe_load_all(file.read_text(encoding="utf-8"))

@@ -27,6 +27,11 @@ def canary_definition() -> dict[str, Any]:
     return found
 
 
+def all_definitions(istio: Path = EMBEDDED_ISTIO) -> list[dict[str, Any]]:
+    """Those of a sandbox: ours and Istio's."""
+    return [canary_definition(), *read_definitions(istio)]
+
+
 def read_definitions(file: Path, only: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """Those in a YAML stream; with `only`, of these `plural.group` names."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Istio's are a megabyte: 5 s or 0.5 s

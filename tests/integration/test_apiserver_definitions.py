@@ -157,7 +157,7 @@ def test_defaults_are_filled_in(widgets: Widgets) -> None:
         ({"service": "UPPER"}, "spec.service", "FieldValueInvalid"),
         ({"service": "muchtoolong"}, "spec.service", "FieldValueTooLong"),
         ({"service": "web", "size": -1}, "spec.size", "FieldValueInvalid"),
-        ({"service": "web", "size": 1.5}, "spec.size", "FieldValueTypeInvalid"),
+        ({"service": "web", "size": "1"}, "spec.size", "FieldValueTypeInvalid"),
         ({"service": "web", "size": True}, "spec.size", "FieldValueTypeInvalid"),
         ({"service": "web", "mode": "wild"}, "spec.mode", "FieldValueNotSupported"),
         ({"service": "web", "steps": [{"weight": 1}, {"weight": 101}]}, "spec.steps[1].weight", "FieldValueInvalid"),

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from canary.sandbox.process import Child
 from canary.sandbox.realapi.assets import Assets
+
+
+class Cluster(Protocol):
+    """The API server to work on."""
+
+    @property
+    def kubeconfig(self) -> Path: ...
+    @property
+    def ca_file(self) -> Path: ...
+
 
 ACCOUNTS = "serviceaccount-controller"
 GARBAGE = "garbage-collector-controller"
@@ -28,17 +39,17 @@ NAMES = (
 and EndpointSlices take no address of loopback, where the pods are."""
 
 
-def child(assets: Assets, directory: Path, kubeconfig: Path, names: tuple[str, ...]) -> Child:
-    """The process, not started: it works as the kubeconfig's user on the API server whose folder this is."""
+def child(assets: Assets, cluster: Cluster, names: tuple[str, ...], logs: Path) -> Child:
+    """The process, not started: it works as the administrator of the cluster."""
     return Child(
         "kube-controller-manager",
         [
             assets.controller_manager,
-            f"--kubeconfig={kubeconfig}",
+            f"--kubeconfig={cluster.kubeconfig}",
             f"--controllers={','.join(names)}",
-            f"--root-ca-file={directory / 'ca.crt'}",
+            f"--root-ca-file={cluster.ca_file}",
             "--leader-elect=false",  # there is no second one
             "--secure-port=0",
         ],
-        log=directory / "kube-controller-manager.log",
+        log=logs / "kube-controller-manager.log",
     )

@@ -64,13 +64,24 @@ class RealApiServer:
 
     name = "kube-apiserver"
 
-    def __init__(self, directory: Path, options: Options | None = None, assets: Assets | None = None) -> None:
-        """Starts nothing yet. Raises SandboxError when a program it needs is not there."""
+    def __init__(
+        self,
+        directory: Path,
+        options: Options | None = None,
+        assets: Assets | None = None,
+        *,
+        kubeconfig: Path | None = None,
+        logs: Path | None = None,
+    ) -> None:
+        """Starts nothing yet. `kubeconfig` is written now; it and the `logs` are in `directory` unless told otherwise.
+
+        Raises SandboxError when a program it needs is not there.
+        """
         self.assets = assets or find_assets()
         self.options = options or Options()
         self.directory = directory.resolve()
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.kubeconfig = self.directory / "kubeconfig"
+        self.kubeconfig = kubeconfig or self.directory / "kubeconfig"
         self.ca_file = self.directory / "ca.crt"
         self.audit_log = self.directory / "audit.log"
         self._identity = credentials.create()
@@ -79,11 +90,12 @@ class RealApiServer:
         self._port = free_port()
         self.url = f"https://{credentials.HOST}:{self._port}"
         store = [f"http://{credentials.HOST}:{free_port()}" for _ in range(2)]
-        self._store = Child("etcd", self._store_command(*store), log=self.directory / "etcd.log")
+        logs = logs or self.directory
+        self._store = Child("etcd", self._store_command(*store), log=logs / "etcd.log")
         self._store_health = f"{store[0]}/health"
-        self._server = Child(self.name, self._server_command(store[0]), log=self.directory / "kube-apiserver.log")
+        self._server = Child(self.name, self._server_command(store[0]), log=logs / "kube-apiserver.log")
         names = self.options.running_controllers
-        self._controllers = controllers.child(self.assets, self.directory, self.kubeconfig, names) if names else None
+        self._controllers = controllers.child(self.assets, self, names, logs) if names else None
         credentials.write_kubeconfig(self.kubeconfig, self.url, self._identity.authority_pem, self._identity.token)
 
     def _write_identity(self) -> None:
@@ -147,6 +159,11 @@ class RealApiServer:
         return self._server.pid
 
     @property
+    def pids(self) -> dict[str, int]:
+        """The process id of each program that runs, by its name."""
+        return {child.name: child.pid for child in self._children if child.is_running}
+
+    @property
     def is_running(self) -> bool:
         """Whether all of its processes run."""
         return all(child.is_running for child in self._children)
@@ -202,8 +219,9 @@ class RealApiServer:
         self._server.kill()
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines of kube-apiserver's log."""
-        return self._server.log_tail(lines)
+        """The last lines of the log of a program of it that ended, else of kube-apiserver's."""
+        ended = (child for child in self._children if child.pid and not child.is_running)
+        return next(ended, self._server).log_tail(lines)
 
     def kubeconfig_for(self, token: str, path: Path) -> Path:
         """Write a kubeconfig, 0600, of whoever `token` says; `path` again."""

@@ -29,6 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pods", action=argparse.BooleanOptionalAction, default=True, help="a process for every Pod on no real node"
     )
+    parser.add_argument(
+        "--schedule", action="store_true", help="give every Pod without one a node, where no real scheduler runs"
+    )
     parser.add_argument("--drain", type=float, default=DRAIN_S, help="seconds a process serves on after its Pod left")
     parser.add_argument("--logs", type=Path, required=True, help="folder of the processes' logs")
     return parser
@@ -54,7 +57,11 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> None:
     if options.deployments:
         parts.append(DeploymentController(gateway, options.namespace))
     if options.pods:
-        parts.append(PodRunner(gateway, options.logs, namespace=options.namespace, drain_s=options.drain))
+        parts.append(
+            PodRunner(
+                gateway, options.logs, namespace=options.namespace, drain_s=options.drain, schedules=options.schedule
+            )
+        )
     try:
         ready = [part.start() for part in parts]
         print("workloads: ready" if all(ready) else "workloads: the API server does not answer yet", flush=True)

@@ -24,6 +24,7 @@ from canary.errors import ClusterError, Conflict, NotFound, SandboxError
 from canary.sandbox.process import Child, answers
 from canary.sandbox.workloads import backend
 from canary.sandbox.workloads.addresses import PORT_ANNOTATION, Addresses
+from canary.sandbox.workloads.nodes import node_of
 from canary.sandbox.workloads.podstatus import (
     Ended,
     Process,
@@ -55,6 +56,8 @@ class Surroundings:
     """The folder of the processes' logs."""
     drain_s: float
     """Seconds for which a process serves on after its Pod left the mesh."""
+    schedules: bool = False
+    """Whether a Pod without a node is given one."""
 
 
 class PodProcess:
@@ -94,6 +97,8 @@ class PodProcess:
             self._on_end(self.uid)
 
     def _run(self) -> None:
+        if self._around.schedules and not self._pod["spec"].get("nodeName"):
+            self._bind()
         endpoint = self._around.addresses.take(port_of(self._pod))
         before = (self._pod.get("status") or {}).get("containerStatuses") or ()
         restarts = before[0]["restartCount"] + 1 if before else 0  # an earlier runner had it
@@ -117,6 +122,24 @@ class PodProcess:
             child.stop(self._pod["spec"].get("terminationGracePeriodSeconds", _GRACE_S))
         if self._is_deleted and not self._is_gone:
             self._take_away()
+
+    def _bind(self) -> None:
+        """Say which node it is on, as a scheduler does; tried again until the API server has heard it."""
+        target = {"apiVersion": "v1", "kind": "Node", "name": node_of(self._pod["spec"])}
+        metadata = {"name": self._name, "uid": self.uid}
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
+        tries = 0
+        while not self._ending.is_set():
+            try:
+                self._around.gateway.create(POD, self._namespace, binding, subresource="binding")
+            except (NotFound, Conflict):  # it is gone, or is bound already
+                return
+            except ClusterError as error:
+                log.warning("%s", error)
+                tries += 1
+                self._ending.wait(self._backoff.delay(tries))
+            else:
+                return
 
     def _take_away(self) -> None:
         """A deleted Pod stays where the API server waits for a kubelet's word that its process has ended."""

@@ -28,8 +28,17 @@ DRAIN_S = 1.5
 class PodRunner:
     """Runs the processes of all Pods (of one namespace, or of all for None) between start() and stop()."""
 
-    def __init__(self, gateway: Gateway, logs: Path, *, namespace: str | None = None, drain_s: float = DRAIN_S) -> None:
-        self._around = Surroundings(gateway, Addresses(), logs, drain_s)
+    def __init__(
+        self,
+        gateway: Gateway,
+        logs: Path,
+        *,
+        namespace: str | None = None,
+        drain_s: float = DRAIN_S,
+        schedules: bool = False,
+    ) -> None:
+        """`schedules`: give each Pod its node first, as a scheduler does where Pods come without."""
+        self._around = Surroundings(gateway, Addresses(), logs, drain_s, schedules)
         self._lock = threading.Lock()
         self._processes: dict[str, PodProcess] = {}
         self._is_stopping = False

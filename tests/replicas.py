@@ -30,7 +30,7 @@ from tests.faults.asked import Asked
 from tests.faults.proxy import Answer, Forward, Proxy
 from tests.shop import Shop, until
 
-WEIGHTS = (10, 25, 40, 55, 70, 85, 100)
+WEIGHTS = (10, 30, 50, 70, 100)
 TICK_S = 0.5
 POLICY = """\
 name: walk

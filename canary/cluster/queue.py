@@ -50,6 +50,7 @@ class KeyedQueue(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._heap_order = 0  # keys need not be comparable
         self._failures: dict[K, int] = {}
+        self._resting: dict[K, float] = {}  # until when only news brings it back
         self._closed = False
 
     def add(self, key: K) -> None:
@@ -73,11 +74,23 @@ class KeyedQueue(Generic[K]):
             heapq.heappush(self._heap, (due, self._heap_order, key))
             self._changed.notify()
 
-    def add_rate_limited(self, key: K) -> float:
-        """Add the key after its own back-off, which grows with each call until forget(); returns the seconds."""
+    def add_unless_resting(self, key: K) -> None:
+        """Add the key, for want of anything new: not while it rests after a failure."""
+        with self._changed:
+            if self._resting.get(key, float("-inf")) <= self._clock():
+                self._add(key)
+
+    def add_rate_limited(self, key: K, *, at_least: float | None = None, rests: bool = False) -> float:
+        """Add the key after its own back-off, which grows with each call until forget(); returns the seconds.
+
+        `at_least` is how long a server asks to be left alone. Then, and where it `rests`, nothing but news brings it
+        back earlier.
+        """
         with self._changed:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay = self._backoff.delay(failures)
+            delay = self._backoff.delay(failures, at_least)
+            if rests or at_least is not None:
+                self._resting[key] = self._clock() + delay
         self.add_after(key, delay)
         return delay
 
@@ -85,6 +98,7 @@ class KeyedQueue(Generic[K]):
         """The key went well: its back-off begins from the start next time."""
         with self._changed:
             self._failures.pop(key, None)
+            self._resting.pop(key, None)
 
     def get(self, timeout_seconds: float | None = None) -> K | None:
         """The next key, None when the time is over or the queue is closed and empty. None waits for ever."""

@@ -170,7 +170,7 @@ class Pulse:
             if entry.rollout.status.phase.is_terminal:
                 continue
             if everybody or entry.rollout.status.phase is not Phase.PENDING:
-                self.work.add(key_of_rollout(self.router, self.caches, entry.rollout))
+                self.work.add_unless_resting(key_of_rollout(self.router, self.caches, entry.rollout))
 
 
 def _last_traffic(entries: Iterable[Entry]) -> dict[tuple[str, str], float]:

@@ -11,7 +11,7 @@ from canary.cluster.queue import KeyedQueue
 from canary.daemon.keys import Key
 from canary.daemon.metrics import Metrics
 from canary.daemon.reconcile import Reconciler
-from canary.errors import CanaryError, NotOurs
+from canary.errors import CanaryError, ClusterError, Invalid, NotOurs
 
 log = structlog.get_logger("canary.daemon")
 
@@ -68,7 +68,9 @@ class Workers:
             self._work.add_rate_limited(key)  # perhaps a renewal was late and the slot is still ours
             return
         except CanaryError as error:
-            self._failed(key, error.reason, str(error))
+            # the same request would be refused again: ticks do not repeat it, what somebody changes does
+            asked = error.retry_after if isinstance(error, ClusterError) else None
+            self._failed(key, error.reason, str(error), at_least=asked, rests=isinstance(error, Invalid))
             return
         except Exception:
             # one service we stumble over must not end the worker: it is logged whole, counted and tried again
@@ -79,7 +81,9 @@ class Workers:
         if again is not None:
             self._work.add_after(key, again)
 
-    def _failed(self, key: Key, reason: str, sentence: str) -> None:
+    def _failed(
+        self, key: Key, reason: str, sentence: str, *, at_least: float | None = None, rests: bool = False
+    ) -> None:
         self._metrics.reconcile_errors.labels(reason=reason).inc()
-        delay = self._work.add_rate_limited(key)
+        delay = self._work.add_rate_limited(key, at_least=at_least, rests=rests)
         log.warning("look failed", key="/".join(key), reason=reason, error=sentence, again_in_s=round(delay, 2))

@@ -37,6 +37,42 @@ def test_a_key_added_three_times_is_handed_out_once() -> None:
     assert queue.get(0) is None
 
 
+def test_a_key_that_rests_comes_back_after_what_the_server_asked_for_or_with_news() -> None:
+    clock = Clock()
+    queue = make_queue(clock)
+    queue.add("payment")
+    assert queue.get(0) == "payment"
+    assert queue.add_rate_limited("payment", at_least=30.0) == 30.0
+    queue.done("payment")
+
+    clock.now += 29
+    queue.add_unless_resting("payment")
+    assert queue.get(0) is None
+    queue.add("payment")
+    assert queue.get(0) == "payment", "news"
+    queue.done("payment")
+    clock.now += 1
+    assert queue.get(0) == "payment", "its time"
+    queue.done("payment")
+    queue.add_unless_resting("payment")
+    assert queue.get(0) == "payment"
+
+
+def test_a_key_that_only_backs_off_is_no_later_than_the_next_tick() -> None:
+    queue = make_queue()
+    queue.add_rate_limited("a")
+    queue.add_rate_limited("b", rests=True)
+
+    queue.add_unless_resting("a")
+    queue.add_unless_resting("b")
+
+    assert queue.get(0) == "a"
+    assert queue.get(0) is None
+    queue.forget("b")
+    queue.add_unless_resting("b")
+    assert queue.get(0) == "b"
+
+
 def test_a_key_added_while_a_worker_has_it_comes_back_only_after_done() -> None:
     queue = make_queue()
     queue.add("payment")

@@ -167,3 +167,13 @@ def test_the_image_has_everything_that_the_package_needs_and_no_sandbox() -> Non
     assert names(PROJECT["build-system"]["requires"]) <= {
         name.split("==")[0] for name in packages(ROOT / "requirements-build.lock")
     }
+
+
+def test_what_the_docs_name_is_there() -> None:
+    text = (ROOT / "docs" / "install.md").read_text()
+    named = {ROOT / path.rstrip(".") for path in re.findall(r"(?<![\w/.-])(?:deploy|scripts)/[\w./-]+", text)}
+    named |= {(ROOT / "docs" / link) for link in re.findall(r"\]\(([^)#:]+)\)", text)}
+    assert len(named) > 10
+    assert [str(path) for path in named if not path.exists()] == []
+    overlays = {path.name for path in (ROOT / "deploy/kustomize/overlays").iterdir()}
+    assert set(re.findall(r"overlays/([\w.-]*\w)", text)) == overlays

@@ -142,7 +142,11 @@ def test_the_api_server_takes_every_overlay_without_a_warning(onto: Programs, ho
     onto.kubectl("apply", "--server-side", "--dry-run=server", "--field-manager=try", "-k", OVERLAYS / overlay)
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING_SET, {"mode": "namespaced"}], ids=["default", "all", "namespaced"])
+@pytest.mark.parametrize(
+    "values",
+    [{}, EVERYTHING_SET, {"mode": "namespaced"}, {"runAsUser": None}],
+    ids=["default", "all", "namespaced", "any user"],
+)
 def test_the_pods_are_allowed_in_a_restricted_namespace(
     onto: Programs, home: str, tmp_path: Path, values: dict[str, Any]
 ) -> None:

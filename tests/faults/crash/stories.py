@@ -20,7 +20,7 @@ PER_SECOND = 1000.0
 
 _ANALYSIS = """\
 analysis: {warmup: 0s, minRequests: 5, maxWait: 5m, errorRate: {max: 5%}, p99: {max: 500ms}}
-outlierDetection: {consecutive5xxErrors: 5, interval: 2s}
+outlierDetection: {consecutive5xxErrors: 5, interval: 2s, baseEjectionTime: 1s}
 """
 
 
@@ -35,6 +35,7 @@ POLICIES: Mapping[str, str] = {
         "two-steps": "weights: [50, 100]",
         "three-steps": "weights: [20, 50, 100]",
         "pause-at-50": "weights: [20, 50, 100], pauseAt: [50]",
+        "try-again": "weights: [50, 100], retry: backoff",
         "header": "match: {headers: {x-debug: {exact: 'yes'}}, hold: 200ms, keep: true}, weights: [50, 100]",
     }.items()
 }
@@ -58,6 +59,10 @@ class Scene:
     def breaks(self, version: str) -> None:
         """From now on half of its requests fail."""
         self.callers.serve(self.shop.namespace, version, Behaviour(errors=0.5))
+
+    def mends(self, version: str) -> None:
+        """From now on none of its requests fails."""
+        self.callers.serve(self.shop.namespace, version, Behaviour())
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def _has(subset: str, weight: int) -> Callable[[Witness], bool]:
     return on_route
 
 
-V2, V3, BY_HAND = "payment-v2-v2a-1", "payment-v3-v3a-1", "by-hand"
+V2, V2_AGAIN, V3, BY_HAND = "payment-v2-v2a-1", "payment-v2-v2a-2", "payment-v3-v3a-1", "by-hand"
 
 
 def _start_by_hand(scene: Scene) -> None:
@@ -145,6 +150,15 @@ STORIES: Mapping[str, Story] = {
             lambda scene: scene.release("v2", "pause-at-50"),
             {V2: "Superseded", V3: "Succeeded"},
             (Turn(_is(V2, "Paused"), lambda scene: scene.release("v3", "two-steps")),),
+        ),
+        Story(
+            "tried again",
+            lambda scene: scene.release("v2", "try-again"),
+            {V2: "RolledBack", V2_AGAIN: "Succeeded"},
+            (
+                Turn(_has("v2", 50), lambda scene: scene.breaks("v2")),
+                Turn(_is(V2, "RolledBack"), lambda scene: scene.mends("v2")),
+            ),
         ),
         Story(
             "deleted",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby, pairwise
 from typing import Any
 
 from canary.analysis.record import Record
-from canary.cluster.evidence import KEY, evidence_name
+from canary.cluster.evidence import KEY, evidence_name, packed_in
 from canary.model.annotations import PREFIX
 from canary.model.rollout import Phase, RolloutStatus
 from tests.faults.crash.witness import Effect
@@ -72,7 +71,7 @@ def told(effects: Sequence[Effect], left: Sequence[Object], wrong: Iterable[str]
         steps={name: collapsed(map(_step, statuses)) for name, statuses in by_rollout.items()},
         history={name: tuple(map(_entry, status.get("history", ()))) for name, status in last.items()},
         changes={name: tuple(map(_change, status.get("weightChanges", ()))) for name, status in last.items()},
-        left={f"{one['kind']} {one['metadata']['name']}": normalised(one) for one in left}
+        left={f"{one['kind']} {one['metadata']['name']}": normalised(one) for one in left if not _is_evidence(one)}
         | {f"evidence of {name}": _passed_steps(name, status, left) for name, status in last.items()},
         wrong=(*wrong, *unreachable(effects), *(line for each in by_rollout.values() for line in lost_time(each))),
     )
@@ -166,6 +165,10 @@ def normalised(obj: Object) -> Object:
     return shown
 
 
+def _is_evidence(obj: Object) -> bool:
+    return KEY in obj.get("binaryData", {})
+
+
 def _passed_steps(rollout: str, status: Object, left: Sequence[Object]) -> str:
     """Of which steps that were passed the record of evidence has windows.
 
@@ -173,10 +176,8 @@ def _passed_steps(rollout: str, status: Object, left: Sequence[Object]) -> str:
     it once more.
     """
     record = next((one for one in left if one["metadata"]["name"] == evidence_name(rollout)), None)
-    if record is None or not status.get("step"):
-        return "none"
-    last = min(status["step"]["index"], status["step"]["of"])
-    lives = Record.unpack(base64.b64decode(record["binaryData"][KEY])).lives
+    last = min(status["step"]["index"], status["step"]["of"]) if status.get("step") else 0
+    lives = Record.unpack(packed_in(record, record["metadata"]["ownerReferences"][0]["uid"])).lives if record else ()
     return f"steps {sorted({seen.window.step for life in lives for seen in life.windows if seen.window.step < last})}"
 
 

@@ -37,8 +37,14 @@ def test_killed_at_any_write_a_rollout_goes_as_if_nothing_had_happened(stand: St
 
 
 FEWEST_WRITES = {
-    "promoted": 20, "rolled back": 22, "aborted": 22, "header then weights": 24, "superseded": 40, "tried again": 36, "deleted": 22,
-}  # fmt: skip
+    "promoted": 20,
+    "rolled back": 22,
+    "aborted": 22,
+    "header then weights": 24,
+    "superseded": 40,
+    "tried again": 36,
+    "deleted": 22,
+}
 """Fewer, and the harness does not see what is written."""
 
 

@@ -18,7 +18,9 @@ from jsonschema import Draft7Validator
 from typer.models import OptionInfo
 
 from canary.cli.run import run
-from canary.daemon.run import RECORDS_S
+from canary.cluster.replica import LEAVE_S
+from canary.daemon.handover import FLUSH_S
+from canary.daemon.run import EVENTS_S, RECORDS_S
 from canary.daemon.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -130,11 +132,10 @@ def test_the_defaults_are_the_command_line_s_but_for_what_a_pod_needs() -> None:
 
 
 def test_a_pod_has_the_time_to_drain() -> None:
-    seconds = VALUES["terminationGracePeriodSeconds"]
-    assert seconds >= SCHEMA["properties"]["terminationGracePeriodSeconds"]["minimum"]
+    least = SCHEMA["properties"]["terminationGracePeriodSeconds"]["minimum"]
     drain = Settings.__dataclass_fields__["drain_s"].default
     assert isinstance(drain, float)
-    assert seconds >= 2 * (drain + RECORDS_S)
+    assert VALUES["terminationGracePeriodSeconds"] > least > drain + FLUSH_S + RECORDS_S + EVENTS_S + LEAVE_S
 
 
 def packages(lock: Path) -> dict[str, list[str]]:

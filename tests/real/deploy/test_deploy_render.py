@@ -233,7 +233,7 @@ def test_opted_in_namespaces_get_the_binding_of_the_docs(programs: Programs) -> 
         ({"evidence": {"tick": "10 s"}}, "at '/evidence/tick': '10 s' does not match pattern"),
         ({"image": {"digest": "abc"}}, "at '/image/digest': 'abc' does not match pattern"),
         ({"rbac": {"namespaces": ["Shop"]}}, "at '/rbac/namespaces/0': 'Shop' does not match pattern"),
-        ({"terminationGracePeriodSeconds": 5}, "at '/terminationGracePeriodSeconds': minimum: got 5, want 20"),
+        ({"terminationGracePeriodSeconds": 5}, "at '/terminationGracePeriodSeconds': minimum: got 5, want 10"),
         ({"runAsUser": 0}, "at '/runAsUser': minimum: got 0, want 1"),
         (
             {"policies": {"extra": {"night.txt": "name: night"}}},

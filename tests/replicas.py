@@ -12,8 +12,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -68,9 +69,11 @@ class Line:
         self._released.set()
 
     async def _passed_on(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for piece in body:
-            await self._until_mended()
-            yield piece
+        assert isinstance(body, AsyncGenerator)  # which has to be closed, and the connection with it
+        async with aclosing(body):
+            async for piece in body:
+                await self._until_mended()
+                yield piece
 
     async def _until_mended(self) -> None:
         while self.is_cut:

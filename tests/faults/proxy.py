@@ -232,6 +232,8 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if rest:
             yield rest
     finally:
+        if response.connection is not None and response.connection.transport is not None:
+            response.connection.transport.abort()  # an orderly end of TLS would outlast the loop
         response.close()
 
 

@@ -66,6 +66,7 @@ lock: setup  # after a change of the ranges in pyproject.toml
 	@.venv/bin/uv pip compile --group bench --constraint requirements.lock --universal --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --python-version 3.11 --output-file requirements-bench.lock
 
-docs: setup  # after a change of the models or of the transition table
+docs: setup  # after a change of the models, of the transition table, or of what deploy/ has one source for
 	@.venv/bin/python -m canary.model.crd > deploy/crd.yaml
 	@.venv/bin/python -m canary.engine.picture > docs/engine.md
+	@.venv/bin/python scripts/deploy.py

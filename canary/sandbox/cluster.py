@@ -30,6 +30,7 @@ from canary.sandbox.envoy.server import find_envoy
 from canary.sandbox.parts import Part, last_words
 from canary.sandbox.process import Child, fetch, free_port
 from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
+from canary.sandbox.realapi.account import controller_account
 from canary.sandbox.realapi.server import Options, RealApiServer
 from canary.shipped import shipped
 
@@ -109,8 +110,9 @@ class Sandbox:
         listen = self.url.removeprefix("http://")
         self.envoy = part("envoy", "--dir", self.directory / "envoy", "--listen", listen, "--admin", admin)
         self._envoy_ready = f"http://{admin}/ready"
+        self._controllers_kubeconfig = self.directory / "controller" if self.settings.real else self.kubeconfig
         self.controller = Controller(
-            self.kubeconfig,
+            self._controllers_kubeconfig,
             self.prometheus.url,
             self.settings.policies.resolve(),
             log=self.logs / "controller.log",
@@ -185,6 +187,8 @@ class Sandbox:
         install(self._gateway, definitions)
         for name in (example.NAMESPACE, OWN_NAMESPACE):
             self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        if isinstance(self.apiserver, RealApiServer):
+            controller_account(self.apiserver, [example.NAMESPACE], self._controllers_kubeconfig)
         say(f"starting the pods of {example.SERVICE}")
         for obj in example.mesh():
             self.apply(obj)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,7 @@ settings.register_profile("ci", deadline=None, derandomize=True)  # the same exa
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 REAL = "on a real Kubernetes"
+ALL_REAL = Path(__file__).with_name("real")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,16 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _needs_real(item: pytest.Item) -> bool:
-    """Whether it asks for `real`, the API server of tests/real, is that half of a test on both, or is marked so."""
+    """Whether it is in tests/real, is the real half of a test on both API servers, or is marked so."""
     parameters = getattr(item, "callspec", None)
     is_half = parameters is not None and parameters.params.get("apiserver") == "real"
-    return is_half or "real" in getattr(item, "fixturenames", ()) or item.get_closest_marker("real") is not None
+    return is_half or ALL_REAL in item.path.parents or item.get_closest_marker("real") is not None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if (REAL, True) in item.user_properties:
         try:
-            find_assets()
+            assets = find_assets()
+            _ = assets.controller_manager, assets.istio_crds
         except SandboxError as error:
             pytest.skip(str(error))
 

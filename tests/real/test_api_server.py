@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import CANARYROLLOUT, CONFIGMAP, DEPLOYMENT, POD, VIRTUALSERVICE, Kind
+from canary.cluster.kinds import CANARYROLLOUT, CONFIGMAP, DEPLOYMENT, NAMESPACE, POD, VIRTUALSERVICE, Kind
 from canary.errors import Forbidden, Invalid, SandboxError
 from canary.sandbox.realapi.server import Options, RealApiServer
 
@@ -89,7 +89,7 @@ def test_an_outage_keeps_the_objects_and_audit_tells_who_wrote_them(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_with_controllers_a_deployment_has_a_replica_set_and_pods(tmp_path: Path) -> None:
+def test_with_controllers_a_deployment_has_pods_and_a_namespace_goes_with_its_contents(tmp_path: Path) -> None:
     with RealApiServer(tmp_path / "cluster", Options(controllers=True)) as server:
         gateway = Gateway.connect(str(server.kubeconfig))
         labels = {"app": "a"}
@@ -99,4 +99,8 @@ def test_with_controllers_a_deployment_has_a_replica_set_and_pods(tmp_path: Path
         server.kubectl("wait", "--for=jsonpath={.status.unavailableReplicas}=2", "deployment/a", "--timeout=30s")
         pods, _ = gateway.list(POD, "default")
         assert [pod["spec"]["serviceAccountName"] for pod in pods] == ["default", "default"]
+        gateway.create(NAMESPACE, None, {"metadata": {"name": "doomed"}})
+        gateway.create(CONFIGMAP, "doomed", {"metadata": {"name": "plain"}})
+        server.kubectl("delete", "namespace", "doomed", "--timeout=60s")
+        assert gateway.list(CONFIGMAP, "doomed")[0] == []
         gateway.close()

@@ -184,7 +184,7 @@ def test_a_build_that_fails_leaves_nothing_that_would_be_found(
 
 def test_a_named_folder_is_taken_as_it_is(envtest: tuple[Path, dict[str, str]], cache: Path, tmp_path: Path) -> None:
     _, environment = envtest
-    named = programs(tmp_path / "named", "kube-apiserver", "kubectl", "etcd")
+    named = programs(tmp_path / "named", *KUBERNETES, "etcd")
     done = run({**environment, "KUBEBUILDER_ASSETS": str(named)})
     assert done.returncode == 0
     assert f"real Kubernetes: Kubernetes v1.0.0 in {named}" in done.stderr
@@ -192,6 +192,8 @@ def test_a_named_folder_is_taken_as_it_is(envtest: tuple[Path, dict[str, str]], 
         "these stay missing, and tests that need them are skipped: istio-crds.yaml gateway-crds.yaml helm"
         in done.stderr
     )
+    partial = programs(tmp_path / "partial", "kube-apiserver", "kubectl", "etcd")
+    assert "no kube-controller-manager in" in run({**environment, "KUBEBUILDER_ASSETS": str(partial)}).stderr
     broken = run({**environment, "KUBEBUILDER_ASSETS": str(tmp_path)})
     assert broken.returncode == 1
     assert "kube-apiserver and kubectl are not both in it" in broken.stderr

@@ -366,6 +366,35 @@ def test_a_controller_told_to_stop_writes_what_it_has(cluster: Cluster, start: C
     assert len(cluster.record().lives[0].windows) == 9
 
 
+def test_what_was_judged_since_the_last_save_is_written_before_another_replica_goes_on(
+    cluster: Cluster, start: Callable[..., Process]
+) -> None:
+    process = start()
+    process.sees(0, 3)
+    process.looks()
+    process.sees(3, 9)
+    process.looks()
+
+    process.records.flush(5, lambda namespace: namespace == "elsewhere")
+    assert len(cluster.record().lives[0].windows) == 3
+    process.records.flush(5, lambda namespace: namespace == "shop")
+    assert len(cluster.record().lives[0].windows) == 9
+
+
+def test_of_what_another_replica_drives_nothing_more_is_written(
+    cluster: Cluster, start: Callable[..., Process]
+) -> None:
+    process = start()
+    process.sees(0, 3)
+    process.looks()
+    process.sees(3, 9)
+
+    process.records.forget(lambda namespace: namespace == "shop")
+    process.records.stop(5)
+
+    assert len(cluster.record().lives[0].windows) == 3
+
+
 def test_who_has_ended_and_is_saved_is_let_go_of(cluster: Cluster, start: Callable[..., Process]) -> None:
     process = start()
     process.sees(0, 3)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -68,8 +69,12 @@ class Reflector(Generic[T]):
         backoff: Backoff | None = None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
+        """`turn` is held for each page of a list: what several reflectors have in common keeps one page in memory at a
+        time, and not one of each kind, which would be most of what a start takes."""
         self.kind = kind
+        self._turn = turn if turn is not None else nullcontext()
         self.namespace = namespace
         self.failures = 0
         self.last_error = ""
@@ -111,6 +116,12 @@ class Reflector(Generic[T]):
         if self._thread is None or self._stopping.is_set():
             return False
         return not self._thread.is_alive() or self._clock() - self._heartbeat > STUCK_SECONDS
+
+    @property
+    def heard_of(self) -> int:
+        """The resourceVersion up to which the copy has every change; 0 while that is not known."""
+        version = self._version
+        return int(version) if version.isdigit() else 0
 
     @property
     def staleness_seconds(self) -> float:
@@ -200,13 +211,19 @@ class Reflector(Generic[T]):
     def _list(self) -> None:
         fresh: dict[Key, T] = {}
         version = ""
-        for page, version in self._gateway.pages(self.kind, self.namespace, label_selector=self._selector):  # noqa: B007
-            self._heartbeat = self._clock()
-            for raw in page:
-                key = _key(raw)
-                projected = self._projected(key, raw)
-                if projected is not None:
-                    fresh[key] = projected
+        pages = self._gateway.pages(self.kind, self.namespace, label_selector=self._selector)
+        while True:
+            with self._turn:
+                self._heartbeat = self._clock()
+                found, version = next(pages, (None, version))
+                if found is None:
+                    break
+                for raw in found:
+                    key = _key(raw)
+                    projected = self._projected(key, raw)
+                    if projected is not None:
+                        fresh[key] = projected
+                del found
             if self._stopping.is_set():
                 return
         with self._lock:

@@ -5,6 +5,7 @@ A steady tick reads nothing from the API server. The objects handed out are shar
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -63,8 +64,9 @@ class Caches:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._overlay = Overlay(clock)
+        self._overlay = Overlay(clock, self._has_come_past)
         self._parsed: dict[tuple[str, str], tuple[Object, Entry | None]] = {}
+        turn = threading.Lock()
         self.reflectors: dict[Kind, Reflector[Object]] = {
             kind: Reflector(
                 gateway,
@@ -72,10 +74,14 @@ class Caches:
                 namespace,
                 project=PROJECTIONS[kind],
                 on_change=lambda change, kind=kind: self._heard(kind, change, on_change),  # type: ignore[misc]
+                turn=turn,
             )
             for kind in KINDS
             if kind.namespaced or namespace is None
         }
+
+    def _has_come_past(self, kind: Kind, written: Object) -> bool:
+        return self.reflectors[kind].heard_of >= _version(written)
 
     def _heard(self, kind: Kind, change: Change[Object], on_change: Callable[[Kind, Change[Object]], None]) -> None:
         written = self._overlay.of(kind, change.key[0]).get(change.key[1])

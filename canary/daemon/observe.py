@@ -229,9 +229,19 @@ class Observer:
             return True  # the route is gone, and what was on it
 
     def _lost_subsets(self, view: MeshView, route: Route | None, phase: Phase) -> frozenset[str]:
+        """The subsets that are not there, by the API server's own word: what a late watch has not told of yet must not
+        send anybody's traffic back. None while it does not answer."""
         if route is None or not (phase.divides_traffic or phase is Phase.ROLLING_BACK):
             return frozenset()
-        return self.router.lost_subsets(view, route)
+        if not self.router.lost_subsets(view, route):
+            return frozenset()
+        try:
+            live, _ = self.gateway.list(DESTINATIONRULE, view.namespace)
+        except ClusterError:
+            return frozenset()
+        for rule in live:
+            self.caches.remember(DESTINATIONRULE, rule)
+        return self.router.lost_subsets(replace(view, destination_rules=live), route)
 
     def _manager(
         self, view: MeshView, route: Route | None, state: RouteState | None, rollout: Rollout, lost: frozenset[str]

@@ -15,15 +15,25 @@ from canary.cluster.kinds import Kind
 
 Object = dict[str, Any]
 OVERLAY_S = 5.0
-"""How long an answer to our own write may be newer than the watch; after that the watch is right (a deletion, say)."""
+"""How long an answer to our own write is kept at least, where the watch has not brought it. Then the watch is right, if
+it has come past it: what it does not have was deleted."""
+
+LONGEST_S = 600.0
+"""Then it is, however late it seems: a kind of which nothing else changes does not say how far it has come."""
 
 
 class Overlay:
     """Answers to our writes by kind, namespace and name. Safe for several threads."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` is monotonic seconds."""
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        has_come_past: Callable[[Kind, Object], bool] = lambda _kind, _written: True,
+    ) -> None:
+        """`clock` is monotonic seconds. `has_come_past` tells whether a kind's watch is at an object's version:
+        it may lag for longer than any time of ours, and must not take back what we know."""
         self._clock = clock
+        self._has_come_past = has_come_past
         self._lock = threading.Lock()
         self._written: dict[tuple[Kind, str], dict[str, tuple[float, Object]]] = {}
 
@@ -31,7 +41,7 @@ class Overlay:
         meta = projected["metadata"]
         with self._lock:
             of_kind = self._written.setdefault((kind, meta["namespace"]), {})
-            of_kind[meta["name"]] = (self._clock() + OVERLAY_S, projected)
+            of_kind[meta["name"]] = (self._clock(), projected)
 
     def of(self, kind: Kind, namespace: str) -> Mapping[str, Object]:
         """Those of one namespace by name."""
@@ -40,9 +50,9 @@ class Overlay:
         now = self._clock()
         with self._lock:
             kept = {
-                name: (until, written)
-                for name, (until, written) in self._written.get((kind, namespace), {}).items()
-                if now <= until
+                name: (at, written)
+                for name, (at, written) in self._written.get((kind, namespace), {}).items()
+                if now <= at + OVERLAY_S or (now <= at + LONGEST_S and not self._has_come_past(kind, written))
             }
             if kept:
                 self._written[kind, namespace] = kept

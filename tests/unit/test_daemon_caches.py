@@ -15,7 +15,7 @@ from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, POD, REPLICASET, SER
 from canary.cluster.reflector import Change
 from canary.daemon.caches import KINDS, Caches
 from canary.daemon.news import is_news
-from canary.daemon.overlay import OVERLAY_S
+from canary.daemon.overlay import LONGEST_S, OVERLAY_S
 from canary.errors import Unavailable
 from canary.model.rollout import Rollout
 
@@ -163,6 +163,18 @@ def test_after_a_while_the_watch_is_right_whatever_it_says(cluster: Cluster, clo
     clock.now += OVERLAY_S + 0.1
 
     assert version_of(caches) is None
+
+
+def test_a_watch_that_lags_takes_nothing_back_that_we_know(clock: Clock, cluster: Cluster, caches: Caches) -> None:
+    cluster.listed[VIRTUALSERVICE] = [obj("payment", 5)]
+    synced(caches)
+    caches.remember(VIRTUALSERVICE, obj("payment", 1_000_000))  # the watch is not there yet
+
+    clock.now += OVERLAY_S + 0.1
+    assert version_of(caches) == "1000000"
+    clock.now += LONGEST_S
+
+    assert version_of(caches) == "5"
 
 
 def test_what_was_deleted_right_after_our_write_is_gone_at_once(cluster: Cluster, caches: Caches) -> None:

@@ -86,3 +86,23 @@ def test_it_listens_on_ipv6_too() -> None:
 
 def test_a_server_that_was_never_started_can_be_stopped() -> None:
     serve("127.0.0.1:0").stop()
+
+
+def test_who_is_ready_says_below_it_what_a_person_should_know_all_the_same() -> None:
+    notes = ["namespace shop has not let canary in"]
+    server = HealthServer(
+        "127.0.0.1:0",
+        alive=lambda: "",
+        ready=lambda: "",
+        notes=lambda: "\n".join(notes),
+        registry=CollectorRegistry(),
+    )
+    server.start()
+    try:
+        url = f"http://127.0.0.1:{server.port}"
+        assert ask(f"{url}/readyz") == (200, "ok\nnamespace shop has not let canary in\n")
+        assert ask(f"{url}/healthz") == (200, "ok\n")
+        notes.clear()
+        assert ask(f"{url}/readyz") == (200, "ok\n")
+    finally:
+        server.stop()

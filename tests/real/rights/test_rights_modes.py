@@ -16,12 +16,9 @@ from canary.model.rollout import Phase
 from canary.sandbox.realapi.server import RealApiServer
 from tests.real.rights.controller import Controller
 from tests.real.rights.roles import (
-    CLUSTER,
     NAMESPACED,
     Grant,
     Installation,
-    documents,
-    grants,
 )
 from tests.real.rights.shops import shops
 from tests.shop import Shop, until
@@ -57,22 +54,6 @@ def test_a_controller_of_one_namespace_needs_no_right_in_the_cluster(
     installation.give_back(taken)
     shop.reaches("payment-v3-v3a-1", Phase.SUCCEEDED, seconds=60)
     controller.end()
-
-
-def test_the_roles_for_one_namespace_are_those_of_the_cluster_but_for_what_belongs_to_it() -> None:
-    everywhere = {(grant.resource, grant.verb, grant.role == "canary-own") for grant in grants(CLUSTER)}
-    here = {(grant.resource, grant.verb, grant.role == "canary-own") for grant in grants(NAMESPACED)}
-    assert everywhere - here == {("namespaces", "list", False), ("namespaces", "watch", False)}
-    assert here <= everywhere
-    assert {one["kind"] for one in documents(*NAMESPACED, "namespaced/users.yaml")} == {"Role", "RoleBinding"}
-
-
-def test_nobody_gets_secrets_or_may_write_workloads() -> None:
-    for grant in [*grants(CLUSTER), *grants(NAMESPACED)]:
-        assert grant.resource != "secrets"
-        assert "*" not in (grant.resource, grant.verb)
-        if grant.resource.endswith(".apps") or grant.resource in ("pods", "services", "namespaces"):
-            assert grant.verb in ("list", "watch")
 
 
 @pytest.fixture

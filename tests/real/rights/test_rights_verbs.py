@@ -110,9 +110,3 @@ def test_without_a_verb_that_no_release_needs_it_goes_on_and_the_controller_says
     assert shop.reaches(ATTEMPT, Phase.SUCCEEDED).status.phase is Phase.SUCCEEDED
     labels = f'namespace="{shop.namespace}",resource="{taken.resource}",verb="{taken.verb}"'
     assert f"canary_rights_missing{{{labels}}} 1.0" in controller.page("/metrics")[1]
-
-
-def test_every_verb_of_the_roles_is_one_that_the_controller_knows_it_needs_and_the_other_way_round() -> None:
-    known = [Grant(need.role, need.right.resource, need.right.verb) for need in NEEDS]
-    assert sorted(known) == sorted(grants())
-    assert len(set(known)) == len(known)

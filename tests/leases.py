@@ -77,13 +77,15 @@ class Line(Gateway):
         """(verb, name) of each request."""
         self.in_between: Callable[[], None] = lambda: None
         """Called before each request is carried out: what others do meanwhile."""
+        self.before_the_answer: Callable[[], None] = lambda: None
+        """Called between a write and its answer."""
         self._waiting: list[Callable[[], object]] = []
 
     def get(self, *place: Any) -> Object:
         self._sent("get", place[-1])
         return self.store.get(place[-1])
 
-    def create(self, *place: Any) -> Object:
+    def create(self, *place: Any, **_: Any) -> Object:
         made: Object = self._written("create", place[-1]["metadata"]["name"], lambda: self.store.create(place[-1]))
         return made
 
@@ -115,6 +117,7 @@ class Line(Gateway):
             self._waiting.append(write)
             raise Ambiguous("cannot tell whether it happened")
         answer = write()
+        self.before_the_answer()
         if self.unanswered:
             raise Ambiguous("cannot tell whether it happened")
         return answer

@@ -151,6 +151,53 @@ def test_a_slot_lease_that_somebody_deletes_is_made_again() -> None:
     assert member.owned == ALL
 
 
+def test_a_slot_that_somebody_takes_before_our_answer_comes_is_not_ours() -> None:
+    world = World()
+    member = world.join("a")
+    member.lease.cycle()
+    member.watch()
+
+    def taken_at_once() -> None:
+        found = world.store.changes[-1]
+        if found[0] == "canary-slot-3" and found[1] is not None and found[1].holder == "a":
+            world.store.replace(slot_document("canary-system", 3, found[1], "b", world.now()))
+        member.watch()
+
+    member.line.before_the_answer = taken_at_once
+    member.turnover.cycle()
+
+    assert member.owned == ALL - {3}
+
+
+def test_what_another_process_of_our_name_had_meanwhile_is_forgotten_too() -> None:
+    world = World()
+    member = alone(world)
+    member.line.down = True
+    world.pass_time(9)
+    world.store.replace(slot_document("canary-system", 3, member.ownership.sight(3), "a", world.now()))
+
+    member.line.down = False
+    world.pass_time(1)
+
+    assert member.owned == ALL
+    assert member.hooks.told("lost") == {3}
+
+
+def test_the_lease_of_a_dead_pod_may_be_collected_while_it_is_waited_for() -> None:
+    world = World()
+    alone(world)
+    second = world.join("b")
+    world.pass_time(20)
+    died = world.seconds
+    world.pass_time(5, second)
+    world.store.delete("canary-member-a", world.store.get("canary-member-a")["metadata"]["resourceVersion"])
+
+    while second.owned != ALL:
+        world.pass_time(1, second)
+
+    assert 12 <= world.seconds - died <= 13
+
+
 def test_a_refusal_by_the_fence_drops_the_slot_at_once_and_reads_its_lease() -> None:
     world = World()
     member = alone(world)

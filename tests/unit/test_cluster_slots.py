@@ -24,13 +24,21 @@ from canary.cluster.slots import (
 LIVE, DEAD = Peer(1.0, is_serving=True), Peer(SILENCE_S, is_serving=True)
 
 
-def picture(holders: list[str], me: str = "a", *, serving: bool = True, free_s: float = 0.0, since_given: float = 99.0,
-            **peers: Peer) -> Picture:  # fmt: skip
-    """Sixteen slots with these holders; what names us is held by us."""
+def picture(
+    holders: list[str],
+    me: str = "a",
+    *,
+    serving: bool = True,
+    free_s: float = 0.0,
+    since_given: float = 99.0,
+    living: str = "",
+    **peers: Peer,
+) -> Picture:
+    """Sixteen slots with these holders; what names us is held by us. `living` are the names of more peers."""
     slots = tuple(Slot("1" if holder else "", holder) for holder in holders)
     held = frozenset(number for number, holder in enumerate(holders) if holder == me)
-    free = dict.fromkeys(range(SLOTS), free_s)
-    return Picture(me, serving, held, slots, {who: peer for who, peer in peers.items() if who != me}, free, since_given)
+    others = {who: peer for who, peer in {**dict.fromkeys(living, LIVE), **peers}.items() if who != me}
+    return Picture(me, serving, held, slots, others, dict.fromkeys(range(SLOTS), free_s), since_given)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +118,13 @@ def test_the_fifth_of_five_gets_its_share_although_nobody_is_over_quota() -> Non
     ]
 
     assert len(givers) == 1
+
+
+def test_shares_differ_by_one_at_most() -> None:
+    holders = ["a"] * 6 + ["b"] * 6 + ["c"] * 4
+
+    assert [me for me in "abc" if plan(picture(holders, me, living="abc")).give is not None] == ["b"]
+    assert not [me for me in "abc" if plan(picture([*"aaaaaabbbbbccccc"], me, living="abc")).give is not None]
 
 
 def test_who_waits_for_a_death_looks_again_when_it_is_certain() -> None:

@@ -28,10 +28,10 @@ from canary.cluster.kinds import (
     VIRTUALSERVICE,
     Kind,
 )
-from canary.errors import Conflict, Forbidden
+from canary.errors import Conflict, Invalid
 from canary.sandbox.realapi.server import RealApiServer
 from canary.shipped import shipped
-from tests.real.security.objects import EVERYTHING
+from tests.real.security.objects import EVERYTHING, rollout
 
 Object = dict[str, Any]
 SERVICEACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
@@ -83,6 +83,28 @@ def _selective(document: Object, values: list[str]) -> Object:
     return {**document, "spec": {**document["spec"], "matchResources": {"namespaceSelector": selector}}}
 
 
+def _is_refused(admin: Gateway, space: str) -> bool:
+    try:
+        admin.create(CONFIGMAP, space, {"metadata": {"name": "sentinel"}})
+    except Invalid as error:
+        return "in force" in str(error)
+    admin.delete(CONFIGMAP, space, "sentinel")
+    return False
+
+
+def _is_stamped(admin: Gateway, space: str) -> bool:
+    made = admin.create(CANARYROLLOUT, space, rollout("sentinel"))
+    admin.delete(CANARYROLLOUT, space, "sentinel")
+    return "trigger" in made["spec"]
+
+
+def _until(holds: Callable[[], bool], which: str) -> None:
+    deadline = time.monotonic() + IN_FORCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"the {which} admission policies are not in force"
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="session")
 def guarded(real: RealApiServer, admin: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """`guarded("stamped")`: a new namespace in which our admission policies hold."""
@@ -102,19 +124,8 @@ def guarded(real: RealApiServer, admin: Gateway, tmp_path_factory: pytest.TempPa
         return name
 
     probe = make()
-    deadline = time.monotonic() + IN_FORCE_SECONDS
-    while True:
-        try:
-            admin.create(CONFIGMAP, probe, {"metadata": {"name": "sentinel"}})
-        except Forbidden:
-            break
-        except Exception as error:
-            if "in force" in str(error):
-                break
-            raise
-        admin.delete(CONFIGMAP, probe, "sentinel")
-        assert time.monotonic() < deadline, "the admission policies are not in force"
-        time.sleep(0.1)
+    _until(lambda: _is_refused(admin, probe), "validating")
+    _until(lambda: _is_stamped(admin, probe), "mutating")
     with suppress(Conflict):
         admin.create(NAMESPACE, None, {"metadata": {"name": HOME}})
     with suppress(Conflict):

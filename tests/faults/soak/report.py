@@ -54,10 +54,10 @@ def judged(releases: Sequence[Release], unfinished: Sequence[str], lost: Mapping
             for release, status in ended.items()
             if release.truth.is_good and not release.by_a_person and status.phase is not Phase.SUCCEEDED
         ],
-        "idle releases sent back": [
+        "others ended for no fault of theirs": [
             _told(release)
             for release, status in ended.items()
-            if release.truth is Truth.IDLE and not release.by_a_person and status.phase is not Phase.SUCCEEDED
+            if _is_bad(release) and not release.by_a_person and status.phase is not _due_end(release)
         ],
         "stuck rollouts": [
             *unfinished,
@@ -72,6 +72,14 @@ def judged(releases: Sequence[Release], unfinished: Sequence[str], lost: Mapping
 
 
 FIRST_WEIGHT = 20
+
+
+def _due_end(release: Release) -> Phase | None:
+    """How a bad release ends by itself; an idle one never does. Promoted ones are counted as such."""
+    assert release.life is not None
+    if release.life.rollout.status.phase is Phase.SUCCEEDED:
+        return Phase.SUCCEEDED
+    return None if release.truth is Truth.IDLE else Phase.ROLLED_BACK
 
 
 def _is_bad(release: Release) -> bool:

@@ -263,6 +263,23 @@ def test_a_tenant_cannot_lower_the_floor_of_its_own_namespace(
     assert admin.get(NAMESPACE, None, team)["metadata"]["labels"][label] == "strict"
 
 
+def test_a_tenant_that_may_create_namespaces_cannot_make_one_without_the_default_floor(
+    tenant: Any, real: RealApiServer, team: str
+) -> None:
+    real.kubectl("create", "clusterrole", f"creates-{team}", "--verb=create", "--resource=namespaces")
+    who = f"--serviceaccount={team}:tenant"
+    real.kubectl("create", "clusterrolebinding", f"creates-{team}", f"--clusterrole=creates-{team}", who)
+    real.wait_allowed(tenant.kubeconfig, "create", "namespaces")
+    labels = {"canary.test/guarded": "stamped"}
+    body = {"metadata": {"name": f"{team}-own", "labels": {**labels, "canary.delivery/floor": ""}}}
+
+    with pytest.raises(Forbidden, match="may not change the label"):
+        tenant.gateway.create(NAMESPACE, None, body)
+
+    made = tenant.gateway.create(NAMESPACE, None, {"metadata": {"name": f"{team}-own", "labels": labels}})
+    assert "canary.delivery/floor" not in made["metadata"]["labels"]
+
+
 # Rows 7, 10 and 11: names and sizes
 
 

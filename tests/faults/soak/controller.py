@@ -18,7 +18,10 @@ from tests.faults.clock import CHECKOUT, JumpingClock
 
 PROBE_S = 5.0
 HANGS_AFTER = 6
-"""Probes of /healthz in a row that may fail before a kubelet would end it; one more than Kubernetes' own habit."""
+"""Probes of /healthz in a row that may fail before a kubelet would end it."""
+
+STARTS_WITHIN_S = 90.0
+"""Before this only a probe that succeeded begins the count, as a startup probe would have it."""
 
 
 class Controller:
@@ -34,14 +37,19 @@ class Controller:
         environment = {**(clock.environment if clock else {}), "PYTHONPATH": str(CHECKOUT)}
         self._child = Child("canary", argv, log=log, env=environment, cwd=CHECKOUT)
         self._lock = threading.Lock()
-        self._expected = False
         self._frozen = False
+        self._failed = 0
+        self._counts_from = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="kubelet", daemon=True)
 
     def start(self) -> None:
-        self._child.start()
+        self._begin()
         self._thread.start()
+
+    def _begin(self) -> None:
+        self._child.start()
+        self._failed, self._counts_from = 0, time.monotonic() + STARTS_WITHIN_S
 
     def stop(self) -> None:
         self._stopping.set()
@@ -54,13 +62,13 @@ class Controller:
         with self._lock:
             self._child.stop(30)
             self.restarts["ended" if self._child.exit_code == 0 else "did not end when told"] += 1
-            self._child.start()
+            self._begin()
 
     def kill(self) -> None:
         """SIGKILL, and start again at once."""
         with self._lock:
             self._child.kill()
-            self._child.start()
+            self._begin()
             self.restarts["killed"] += 1
 
     def freeze(self) -> None:
@@ -98,21 +106,25 @@ class Controller:
                 yield found if isinstance(found, dict) else {"event": line.rstrip(), "level": "error"}
 
     def _look_after(self) -> None:
-        failed, next_probe = 0, time.monotonic() + PROBE_S
+        next_probe = time.monotonic() + PROBE_S
         while not self._stopping.wait(0.2):
             with self._lock:
                 if not self._child.is_running:
                     self.restarts["ended by itself"] += 1
-                    self._child.start()
-                    failed = 0
-                    continue
+                    self._begin()
             if time.monotonic() < next_probe or self._frozen:
                 continue
-            failed = 0 if self.is_healthy else failed + 1
+            self._probe()
             next_probe = time.monotonic() + PROBE_S
-            if failed > HANGS_AFTER:
-                with self._lock:
-                    self._child.kill()
-                    self._child.start()
-                    self.restarts["hung"] += 1
-                failed = 0
+
+    def _probe(self) -> None:
+        is_healthy, now = self.is_healthy, time.monotonic()
+        with self._lock:
+            if is_healthy:
+                self._failed, self._counts_from = 0, now
+            elif now >= self._counts_from:
+                self._failed += 1
+            if self._failed > HANGS_AFTER:
+                self.restarts["hung"] += 1
+                self._child.kill()
+                self._begin()

@@ -34,7 +34,11 @@ class Outcome:
 
     @property
     def differences(self) -> list[str]:
-        return [f"{one.story.name}, killed {one.point}: {line}" for one in self.played for line in one.unlike]
+        return [
+            f"{one.story.name}, {f'killed {one.point}' if one.point else 'not killed'}: {line}"
+            for one in self.played
+            for line in one.unlike
+        ]
 
 
 def campaign(
@@ -46,6 +50,8 @@ def campaign(
         expected = _uninterrupted(pool, stand, stories, outcome, 2 if size is None else 1)
         for name, one in expected.items():
             outcome.found[name] = points_of(one.writes)
+            for line in [line for each in outcome.played if each.story is one.story for line in each.unlike]:
+                say(f"{name}, not killed: {line}")
             say(f"{name}: {len(outcome.found[name])} kill points; route {' → '.join(one.told.route)}")
         chosen = _chosen(outcome.found, size, seed)
         runs = {

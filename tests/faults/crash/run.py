@@ -27,15 +27,15 @@ from tests.shop import Shop
 
 Object = dict[str, Any]
 
-SCRAPE_S, TILE_S = 0.2, 0.25
-PATIENCE_S = 120.0
+SCRAPE_S, TILE_S = 0.5, 0.5
+PATIENCE_S = 300.0
 """For a rollout to end, on a machine that does much else."""
-SAME_S = 20.0
+SAME_S = 30.0
 """For what is left to become as in the uninterrupted run, once all rollouts have ended."""
 QUIET_S = 3.0
 """An uninterrupted run is over when nothing was written for so long: longer than anything the controller waits for."""
 LOOKS_S = 2.0
-"""A controller that was started again is watched for so long from its first write on: it ticks eight times."""
+"""A controller that was started again is watched for so long from its first write on: it ticks four times."""
 _POLL_S = 0.02
 
 
@@ -154,7 +154,7 @@ class _Run:
             "kubeconfig": kubeconfig, "namespace": self._namespace, "own-namespace": self._own,
             "policies": stand.policies, "prometheus": stand.prometheus_url, "listen": "127.0.0.1:0",
             "tile": f"{TILE_S * 1000:.0f}ms", "tick": f"{TILE_S * 1000:.0f}ms", "settle": "300ms",
-            "abort-period": "500ms",
+            "abort-period": "1s",
         }  # fmt: skip
         self._controller = Controller(["run", *(f"--{name}={value}" for name, value in options.items())], self.log)
         self._controller.start()

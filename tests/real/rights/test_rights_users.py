@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import CANARYROLLOUT
+from canary.cluster.kinds import CANARYROLLOUT, LEASE
 from canary.errors import Forbidden
 from canary.model.rollout import Phase
 from canary.sandbox.realapi.server import RealApiServer
@@ -66,8 +66,6 @@ def test_who_may_view_follows_a_release_and_who_may_edit_makes_and_ends_one_and_
     shop = new_shop()
     installation.let_in(shop.namespace)
     shop.deploy("v2")
-    controller = control(installation)
-    controller.ready()
     viewer, editor = (Person(real, admin, shop.namespace, role, tmp_path) for role in ("view", "edit"))
     real.wait_allowed(editor.kubeconfig, "create", CANARYROLLOUT.resource, shop.namespace)
 
@@ -75,6 +73,18 @@ def test_who_may_view_follows_a_release_and_who_may_edit_makes_and_ends_one_and_
         done = person.canary(*arguments, controller=installation.own)
         return f"{done.returncode} {done.stdout}{done.stderr}"
 
+    for document in documents("heartbeat.yaml"):
+        kind = ROLE if document["kind"] == ROLE.kind else ROLEBINDING
+        document["metadata"]["namespace"] = installation.own
+        admin.create(kind, installation.own, document)
+    real.wait_allowed(viewer.kubeconfig, "list", LEASE.resource, installation.own)
+    shop.start("by-hand", "payment-v2")
+    gone = says(viewer, "wait", "by-hand", "--timeout", "1m")
+    assert gone.startswith("8 by-hand does not move: no controller lives"), gone
+    admin.delete(CANARYROLLOUT, shop.namespace, "by-hand")
+
+    controller = control(installation)
+    controller.ready()
     refused = says(viewer, "start", "payment-v2", "--policy", "slow")
     assert refused.startswith("1 ")
     assert "cannot create canaryrollouts" in refused

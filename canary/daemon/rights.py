@@ -31,6 +31,9 @@ AT_ONCE = 4
 BETWEEN_S = 1.0
 """Refusals bring the next round forward, but not closer than this."""
 
+FORGET_S = 300.0
+"""What was refused is asked for again within a minute; after this nobody asks any more: the rollout is gone."""
+
 RIGHTS_MISSING, DENIED, REFUSED = "RightsMissing", "AdmissionDenied", "Forbidden"
 
 log = structlog.get_logger(__name__)
@@ -40,8 +43,8 @@ log = structlog.get_logger(__name__)
 class _Known:
     controller: frozenset[Need] = frozenset()
     namespaces: dict[str, Given] = field(default_factory=dict)
-    refusals: dict[str, tuple[str, Finding]] = field(default_factory=dict)
-    """Of rollouts, by uid: namespace, and what was refused last."""
+    refusals: dict[str, tuple[str, Finding, float]] = field(default_factory=dict)
+    """Of rollouts, by uid: namespace, what was refused last, and when."""
     suspects: set[str] = field(default_factory=set)
 
 
@@ -62,7 +65,7 @@ class Rights:
         self._served, self._own = served, own
         self._questions = Questions(gateway, served, own, clock)
         self._timeout_s = gateway.timeout_seconds
-        self._releasing, self._on_change = releasing, on_change
+        self._releasing, self._on_change, self._clock = releasing, on_change, clock
         self._known = _Known()
         self._lock = threading.Lock()
         self._can_ask = True
@@ -146,7 +149,7 @@ class Rights:
         else:
             finding = Finding(DENIED if error.policy else REFUSED, str(error))
         with self._lock:
-            self._known.refusals[rollout.uid] = (rollout.namespace, finding)
+            self._known.refusals[rollout.uid] = (rollout.namespace, finding, self._clock())
             self._known.suspects.add(rollout.namespace)
         self._wake.set()
         return self._hindrance(rollout.namespace) or finding
@@ -201,7 +204,7 @@ class Rights:
             self._known.namespaces[namespace] = found
             self._known.suspects.discard(namespace)
             if not found.missing and not self._known.controller:
-                for uid, (where, finding) in list(self._known.refusals.items()):
+                for uid, (where, finding, _) in list(self._known.refusals.items()):
                     if where == namespace and finding.reason == RIGHTS_MISSING:
                         del self._known.refusals[uid]
         self._tell(namespace, before.missing if before else frozenset(), found.missing)
@@ -213,6 +216,8 @@ class Rights:
             known = self._known.namespaces
             for name in known.keys() - here:
                 del known[name]
+            now, refusals = self._clock(), self._known.refusals
+            self._known.refusals = {uid: one for uid, one in refusals.items() if now - one[2] < FORGET_S}
             uneasy = {name for name in here if name in self._known.suspects or (name in known and known[name].missing)}
             self._known.suspects &= here
             by_age = sorted(here, key=lambda name: known[name].asked_at if name in known else float("-inf"))

@@ -13,7 +13,7 @@ from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import Kind
 from canary.daemon.needs import NEEDS, Need, Role, of
 from canary.daemon.questions import EXACT_S
-from canary.daemon.rights import AT_ONCE, Rights
+from canary.daemon.rights import AT_ONCE, FORGET_S, Rights
 from canary.errors import FindingError, Forbidden, NotFound, Unavailable
 from canary.model.rollout import Rollout, RolloutSpec, RolloutStatus
 
@@ -246,6 +246,17 @@ def test_a_refused_write_is_said_on_its_rollout_until_one_goes_through() -> None
     assert world.rights.problem(rollout()) == found, "no right is missing, so only a write that goes through ends it"
 
     world.rights.went_through(rollout())
+    assert world.rights.problem(rollout()) is None
+
+
+def test_what_was_refused_to_a_rollout_that_is_gone_is_forgotten() -> None:
+    world = World("shop")
+    world.rights.refused(rollout(), Forbidden("no", status=403))
+    world.round()
+    assert world.rights.problem(rollout()) is not None
+
+    world.api.now += FORGET_S
+    world.round()
     assert world.rights.problem(rollout()) is None
 
 

@@ -54,7 +54,12 @@ class Shop:
         return self.gateway.get(kind, self.namespace, name)
 
     def patch(self, kind: Kind, name: str, body: Object, subresource: str | None = None) -> Object:
-        return self.gateway.patch(kind, self.namespace, name, body, patch_type="merge", subresource=subresource)
+        """`kubectl patch --type=merge`. A Deployment's annotations count in its generation, as its controller sees."""
+        done = self.gateway.patch(kind, self.namespace, name, body, patch_type="merge", subresource=subresource)
+        if kind is DEPLOYMENT and body.keys() == {"metadata"}:
+            seen = {"status": {"observedGeneration": done["metadata"]["generation"]}}
+            done = self.gateway.patch(kind, self.namespace, name, seen, patch_type="merge", subresource="status")
+        return done
 
     def service(self) -> Object:
         spec = {"selector": {"app": "payment"}, "ports": [{"name": "http", "port": 80}]}
@@ -122,7 +127,6 @@ class Shop:
             },
         )  # fmt: skip
         self.patch(DEPLOYMENT, name, {"metadata": {"annotations": {"deployment.kubernetes.io/revision": str(number)}}})
-        self.patch(DEPLOYMENT, name, {"status": {"observedGeneration": deployment["metadata"]["generation"]}}, "status")
         self.create(
             POD,
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -18,6 +19,8 @@ who = st.integers(0, 3)
 deeds = st.sampled_from(("renew", "cycle", "watch", "wait"))
 meanwhile = st.lists(st.tuples(who, deeds, seconds), max_size=4)
 PACE = 6.0
+
+pytestmark = pytest.mark.slow
 
 
 class Replicas(RuleBasedStateMachine):

@@ -223,7 +223,7 @@ def test_opting_out_takes_back_an_attempt_that_has_not_begun(
 
 def test_a_service_that_is_not_the_targets_is_refused_and_disturbs_nobody(released: Any, controller: Any) -> None:
     labels = {"app": "ledger"}
-    released.create(SERVICE, {"metadata": {"name": "ledger"}, "spec": {"selector": labels}})
+    released.create(SERVICE, {"metadata": {"name": "ledger"}, "spec": {"selector": labels, "ports": [{"port": 80}]}})
     released.release("v2", policy="quick", service="ledger")
 
     is_refused(released, "ServiceMismatch", "ledger", "payment-v2")

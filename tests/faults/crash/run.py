@@ -27,7 +27,7 @@ from tests.shop import Shop
 
 Object = dict[str, Any]
 
-SCRAPE_S, TILE_S = 0.5, 0.5
+SCRAPE_S, TILE_S = 0.5, 0.6
 PATIENCE_S = 300.0
 """For a rollout to end, on a machine that does much else."""
 SAME_S = 30.0

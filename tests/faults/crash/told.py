@@ -182,7 +182,7 @@ def _passed_steps(rollout: str, status: Object, left: Sequence[Object]) -> str:
 
 
 def _status(status: Object) -> Object:
-    same = ("phase", "step", "service", "targetRevision", "stable", "canary", "route", "pausedFor", "tile")
+    same = ("phase", "step", "service", "targetRevision", "stable", "canary", "route", "pausedFor")
     conditions = {one["type"]: f"{one['status']} {one['reason']}" for one in status.get("conditions", ())}
     return {key: status.get(key) for key in same} | {
         "desired": (status.get("weight") or {}).get("desired"),

@@ -28,7 +28,7 @@ from canary.cluster.kinds import (
     VIRTUALSERVICE,
     Kind,
 )
-from canary.errors import Conflict, Invalid
+from canary.errors import ClusterError, Conflict
 from canary.sandbox.realapi.server import RealApiServer
 from canary.shipped import shipped
 from tests.real.security.objects import EVERYTHING, rollout
@@ -83,26 +83,26 @@ def _selective(document: Object, values: list[str]) -> Object:
     return {**document, "spec": {**document["spec"], "matchResources": {"namespaceSelector": selector}}}
 
 
-def _is_refused(admin: Gateway, space: str) -> bool:
+def _what_lacks(admin: Gateway, space: str) -> str:
+    """Why it cannot be said yet that all policies hold here, "" when it can.
+
+    Of a definition that is new a mutating policy does not know the schema for a moment, and refuses everything.
+    """
     try:
         admin.create(CONFIGMAP, space, {"metadata": {"name": "sentinel"}})
-    except Invalid as error:
-        return "in force" in str(error)
-    admin.delete(CONFIGMAP, space, "sentinel")
-    return False
-
-
-def _is_stamped(admin: Gateway, space: str) -> bool:
-    made = admin.create(CANARYROLLOUT, space, rollout("sentinel"))
-    admin.delete(CANARYROLLOUT, space, "sentinel")
-    return "trigger" in made["spec"]
-
-
-def _until(holds: Callable[[], bool], which: str) -> None:
-    deadline = time.monotonic() + IN_FORCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"the {which} admission policies are not in force"
-        time.sleep(0.1)
+        admin.delete(CONFIGMAP, space, "sentinel")
+    except ClusterError as error:
+        refused = str(error)
+    else:
+        refused = "the validating policies do not hold yet"
+    if "in force" not in refused:
+        return refused
+    try:
+        made = admin.create(CANARYROLLOUT, space, rollout("sentinel"))
+        admin.delete(CANARYROLLOUT, space, "sentinel")
+    except ClusterError as error:
+        return str(error)
+    return "" if "trigger" in made["spec"] else "the mutating policy does not hold yet"
 
 
 @pytest.fixture(scope="session")
@@ -124,8 +124,10 @@ def guarded(real: RealApiServer, admin: Gateway, tmp_path_factory: pytest.TempPa
         return name
 
     probe = make()
-    _until(lambda: _is_refused(admin, probe), "validating")
-    _until(lambda: _is_stamped(admin, probe), "mutating")
+    deadline = time.monotonic() + IN_FORCE_SECONDS
+    while lacks := _what_lacks(admin, probe):
+        assert time.monotonic() < deadline, lacks
+        time.sleep(0.1)
     with suppress(Conflict):
         admin.create(NAMESPACE, None, {"metadata": {"name": HOME}})
     with suppress(Conflict):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
@@ -173,10 +173,11 @@ class Routes:
         matches, collection = self._matches(target, http), self._store.collection(target.resource.key)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(http)
-        async with aclosing(events(self._store, collection, matches, self._view(target, http), options)) as stream:
-            async for event in stream:
-                await response.write(orjson.dumps(event) + b"\n")
-        await response.write_eof()
+        with suppress(ConnectionError):  # the client went away just now: nobody is left to tell
+            async with aclosing(events(self._store, collection, matches, self._view(target, http), options)) as stream:
+                async for event in stream:
+                    await response.write(orjson.dumps(event) + b"\n")
+            await response.write_eof()
         return response
 
     async def _review(self, http: web.Request) -> web.Response:

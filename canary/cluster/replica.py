@@ -95,7 +95,8 @@ class Replica:
             return "the reflector of leases hangs"
         if not self.lease.is_running or self.lease.heartbeat_seconds > HANGS_S:
             return "the Lease's thread hangs"
-        if not self._thread.is_alive() or boottime() - self._begun > 2 * HANGS_S:
+        has_died = self._thread.ident is not None and not self._thread.is_alive()  # it has no number before it begins
+        if has_died or boottime() - self._begun > 2 * HANGS_S:
             return "the slots' thread hangs"
         return ""
 

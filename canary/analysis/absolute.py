@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from canary.analysis import sentence
 from canary.analysis.counts import MINUTE_S, LastMinute
@@ -51,6 +52,17 @@ def objectives_of(policy: Policy) -> tuple[Objective, ...]:
     return tuple(found)
 
 
+HIGHEST_BET = 0.97
+
+
+@lru_cache(maxsize=4096)
+def _worth(bound: float, phi: float) -> tuple[tuple[float, float], ...]:
+    """What a bad and a good request are worth to each bet. Thousands of rollouts have the same few bounds, and most of
+    them the same phi: kept once."""
+    bets = [min(HIGHEST_BET, multiple * bound) for multiple in WORSE.multiples]
+    return tuple((math.log(bet / bound) / phi, (math.log1p(-bet) - math.log1p(-bound)) / phi) for bet in bets)
+
+
 class BoundedShare:
     """The mixture against H0: the share p of bad requests is at most `bound`.
 
@@ -61,7 +73,7 @@ class BoundedShare:
 
     __slots__ = ("_worth", "mixture")
 
-    HIGHEST_BET = 0.97
+    HIGHEST_BET = HIGHEST_BET
 
     def __init__(self, bound: float, alpha: float, phi: float = 1.0) -> None:
         """`bound` is a share in (0, 0.97); raises ValueError outside of it, or for phi below 1."""
@@ -69,9 +81,8 @@ class BoundedShare:
             raise ValueError(f"a bound must be a share above 0 and below {self.HIGHEST_BET}, not {bound}")
         if not 1 <= phi < math.inf:
             raise ValueError(f"dispersion must be at least 1 and finite, not {phi}")
-        bets = [min(self.HIGHEST_BET, multiple * bound) for multiple in WORSE.multiples]
         self.mixture = Mixture(WORSE, alpha)
-        self._worth = [(math.log(bet / bound) / phi, (math.log1p(-bet) - math.log1p(-bound)) / phi) for bet in bets]
+        self._worth = _worth(bound, phi)
 
     def observe(self, step: int, total: int, bad: int, at: float = 0.0) -> None:
         """Take in one window: `bad` of `total` requests; `at` as in `Mixture.update`."""

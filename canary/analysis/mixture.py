@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NO_BET_SHARE = 0.2
 FIXED_SHARE = 0.2
@@ -39,6 +39,10 @@ class Grid:
     multiples: tuple[float, ...]
     shares: tuple[float, ...]
     log_multiples: tuple[float, ...]
+    log_shares: tuple[float, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "log_shares", tuple(math.log(share) for share in self.shares))
 
     @classmethod
     def dealt(cls, multiples: Sequence[float], proportions: Sequence[float]) -> Grid:
@@ -65,7 +69,7 @@ class Mixture:
     grow by more than `cap` (the limit, unless said otherwise) in one window: capping only lowers E.
     """
 
-    __slots__ = ("_dealt_at", "_log_cap", "_log_limit", "_log_shares", "_log_stakes", "_step", "grid", "limit", "log_e")
+    __slots__ = ("_dealt_at", "_log_cap", "_log_limit", "_log_stakes", "_step", "grid", "limit", "log_e")
 
     def __init__(self, grid: Grid, alpha: float, cap: float | None = None) -> None:
         self.grid = grid
@@ -73,8 +77,7 @@ class Mixture:
         self.log_e = 0.0
         self._log_limit = math.log(self.limit)
         self._log_cap = self._log_limit if cap is None else math.log(cap)
-        self._log_shares = tuple(math.log(share) for share in grid.shares)
-        self._log_stakes = list(self._log_shares)
+        self._log_stakes = list(grid.log_shares)
         self._step: int | None = None
         self._dealt_at = 0.0
 
@@ -112,7 +115,7 @@ class Mixture:
         keep, dealt = math.log(1 - share_of_e), math.log(share_of_e) + self.log_e
         self._log_stakes = [
             log_sum((keep + stake, dealt + share))
-            for stake, share in zip(self._log_stakes, self._log_shares, strict=True)
+            for stake, share in zip(self._log_stakes, self.grid.log_shares, strict=True)
         ]
 
 

@@ -59,9 +59,7 @@ class Recorder:
     ) -> None:
         self.policy = policy
         self._baseline = baseline
-        self._header = lines.line(
-            lines.FORMAT, lines.VERSION, __version__, tile_s, dict(about or {}), policy.digest, policy.document()
-        )
+        self._tile_s, self._about = tile_s, dict(about or {})
         self._settle_s = settle_s
         self._chunks = Chunks(policy, baseline, most_windows=MOST_WINDOWS)
         self._entries: list[Judged | Aborted] = []
@@ -139,7 +137,9 @@ class Recorder:
         return Life(self._baseline, self._settle_s, self._chunks.base, entries, lost=self._lost)
 
     def _members(self) -> Iterator[Member]:
-        yield Member.of([self._header])
+        policy = self.policy
+        about = (self._tile_s, self._about, policy.digest, policy.document())
+        yield Member.of([lines.line(lines.FORMAT, lines.VERSION, __version__, *about)])
         yield from (life.whole for life in self._earlier)
         yield Member.of(_life_lines(self._life()))
         yield from self._chunks.packed()

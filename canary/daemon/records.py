@@ -100,6 +100,10 @@ class Records:
             for uid in [uid for uid, kept in self._kept.items() if of(kept.rollout.namespace)]:
                 del self._kept[uid]
 
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until all that is due now is written; False when the time is over."""
+        return self._due.wait_idle(timeout_s)
+
     def consider(self, rollout: Rollout, status: RolloutStatus, recorder: Recorder | None) -> None:
         """After a look at a rollout that now has this status: have its record written if it is time. Returns at once.
 

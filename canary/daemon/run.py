@@ -23,6 +23,7 @@ from canary.cluster.queue import KeyedQueue
 from canary.cluster.reflector import Change
 from canary.cluster.replica import Replica
 from canary.cluster.status import StatusWriter
+from canary.daemon import memory
 from canary.daemon.act import Actor
 from canary.daemon.attempts import Attempts
 from canary.daemon.caches import Caches, Object
@@ -182,6 +183,7 @@ class Daemon:
         if threading.current_thread() is threading.main_thread():  # only there Python takes signal handlers
             for which in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(which, lambda *_: self.stop())
+        memory.few_arenas()
         self.health.start()
         self.replica.start()
         self.events.start()
@@ -197,6 +199,7 @@ class Daemon:
         )
         while self.caches.unsynced and not self.stopping.wait(SYNC_POLL_S):
             pass
+        memory.settle()
         self.replica.serve()  # slots are taken now, and everything in them is looked at
         self.stopping.wait()
         self._end()

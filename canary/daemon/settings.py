@@ -26,7 +26,7 @@ class Settings:
     abort_period_s: float = 0.25
     floor: str = ""
     """The policy that rollouts must not fall below where their Namespace's label names none; "" for none."""
-    workers: int = 4
+    workers: int = 8
     history_limit: int = 10
     """Ended attempts kept per service, besides the newest of each target."""
     namespace_limit: int = 200

@@ -109,6 +109,7 @@ def test_told_to_end_with_a_write_unanswered_it_gives_back_all_but_that_slot(
         left = [slot for slot, holder in holders(stage.gateway, HOME).items() if holder == old.pod]
         new = crew("next")
         seconds = taken_over(stage, new, told)
+        until(lambda: new.owned == SLOTS, 30, "for the other to use every slot")
         old.line.release()
 
         print(f"ended after {ended:.1f} s leaving slots {left}; the last was taken after {seconds:.1f} s")

@@ -14,7 +14,7 @@ from canary.analysis.baseline import HISTORY_S, baseline_of
 from canary.analysis.judge import Judge
 from canary.cli.metrics_source import Asked
 from canary.daemon import windows
-from canary.daemon.baselines import read_baseline
+from canary.daemon.baselines import history_ends, read_baselines
 from canary.daemon.feeding import Feeder, Reach
 from canary.daemon.metrics import Metrics
 from canary.daemon.surroundings import Surroundings
@@ -88,8 +88,9 @@ def of_rollout(asked: Asked, rollout: Rollout, policy: Policy, since: float, unt
     last_end = math.floor(round(settled / case.tile_s, 6)) * case.tile_s
     if last_end < first_end:
         raise InputError(f"rollout {rollout.name} has no whole tile of {case.tile_s:g} s yet")
-    baseline = read_baseline(asked.source, case, settled_by=math.inf)
-    assert baseline is not None  # only an unsettled tile is waited for
+    past = history_ends(case)
+    assert past is not None  # there is a first tile, so something was asked for before it
+    baseline = read_baselines(asked.source, [case], past)[rollout.uid]
     state = SourceState(available=True, tile_s=case.tile_s, settle_s=asked.settle_s)
     track = _Listening(Judge(policy, baseline), state, first_end)
     metrics = Metrics()

@@ -57,6 +57,7 @@ RESYNC_S = 60
 FACTS_S = 60
 POLICIES_S = 2
 SYNC_POLL_S = 0.05
+SIGNAL_POLL_S = 0.25
 RIGHTS_S = 3.0
 """For a question about our rights: nobody waits for its answer but a rollout that has not begun."""
 RECORDS_S, EVENTS_S = 1.0, 0.5
@@ -201,7 +202,8 @@ class Daemon:
             pass
         memory.settle()
         self.replica.serve()  # slots are taken now, and everything in them is looked at
-        self.stopping.wait()
+        while not self.stopping.wait(SIGNAL_POLL_S):
+            pass  # a signal that another thread was given wakes nobody: its handler runs here, between two waits
         self._end()
 
     def stop(self) -> None:

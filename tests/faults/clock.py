@@ -6,7 +6,9 @@ and in the checkout's `.tools`; `scripts/faketime` gets it there. Without it `fi
 
 from __future__ import annotations
 
+import faulthandler
 import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -62,6 +64,7 @@ def main() -> None:
         threading.Event().wait(seconds)
 
     time.sleep = sleep  # type: ignore[assignment]
+    faulthandler.register(signal.SIGUSR1)  # where every thread is, for a controller that does not end when told
     sys.argv[0] = "canary"
     runpy.run_module("canary.cli.app", run_name="__main__")
 

@@ -191,7 +191,7 @@ def test_watches_that_lag_for_seconds_neither_move_a_weight_back_nor_begin_anyth
 ) -> None:
     shop = new_shop()
     weights: list[int] = []
-    between.streams.lag_s = 7.0  # longer than our own writes are remembered without the watch having told of them
+    between.streams.lag_s = 6.0  # longer than our own writes are remembered without the watch having told of them
     try:
         shop.release("v2")
 

@@ -185,7 +185,7 @@ def test_one_of_two_scrape_targets_that_fails_is_no_fault_of_the_release(
     before = site.shop.rollout(ATTEMPT)
     callers.targets[0].fails = how
     try:
-        site.controller.ticks(8)
+        site.controller.ticks(6)
         assert unmoved(site, site.shop.rollout(ATTEMPT))
     finally:
         callers.targets[0].fails = ""

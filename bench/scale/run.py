@@ -19,7 +19,7 @@ from canary.model.phase import Phase
 
 TICK_S = 10.0
 OUTAGE_S = 75.0
-_BEGINS_WITHIN_S = 240.0
+_BEGINS_WITHIN_S = 420.0
 _ENDS_WITHIN_S = 120.0
 _RECOVERS_S = 35.0
 _POLL_S = 1.0

@@ -1,0 +1,32 @@
+"""What is let go of after a start, and where the C library is another one."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from canary.daemon import memory
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+def test_what_is_there_after_the_start_is_not_looked_at_again() -> None:
+    before = gc.get_freeze_count()
+
+    memory.few_arenas()
+    memory.settle()
+
+    assert gc.get_freeze_count() > before
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("canary.daemon.memory.ctypes.CDLL", lambda _name: object())
+
+    memory.few_arenas()
+    memory.trim()

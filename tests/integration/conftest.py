@@ -32,6 +32,9 @@ ONLY_EMBEDDED = {
     "test_apiserver_objects.py::test_a_namespace_goes_with_its_contents_and_waits_for_finalizers": (
         "what a namespace holds is deleted by a controller of Kubernetes: tests/real has it"
     ),
+    "test_apiserver_watch.py::test_a_watch_ends_at_its_timeout_with_a_bookmark": (
+        "a difference: a real server sends none in the first seconds of a watch in which nothing happens"
+    ),
     "test_apiserver_watch.py::test_a_version_of_the_future_is_an_error_not_a_silent_wait": (
         "a difference: a real server waits in silence for a version that no list can have given"
     ),

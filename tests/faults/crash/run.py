@@ -129,7 +129,7 @@ class _Run:
         self._folder = stand.directory / self._namespace
         self._folder.mkdir()
         self.log = self._folder / "controller.log"
-        self.witness = Witness(once(point), self._kill)
+        self.witness = Witness(once(point), self._kill, lambda: self._take_turn(at_once=True))
         self._proxy = Proxy.before(stand.cluster.kubeconfig, [self.witness.hook])
         self._controller = Controller((), self.log)
         self._scene = Scene(Shop(stand.gateway, self._namespace), stand.callers)
@@ -232,7 +232,11 @@ class _Run:
             self.witness.open()
             self._controller.start()
         assert self._controller.is_alive, f"the controller ended by itself; look at {self.log}"
-        if self._turns and self._turns[0].when(self.witness):
+        self._take_turn(at_once=False)
+
+    def _take_turn(self, *, at_once: bool) -> None:
+        """Let users do what comes next, if it is time; called by the proxy's thread for what is done at once."""
+        if self._turns and self._turns[0].at_once is at_once and self._turns[0].when(self.witness):
             self._turns.pop(0).do(self._scene)
 
     def _until_idle(self) -> None:

@@ -67,12 +67,13 @@ def relentlessly(resources: frozenset[str]) -> Choose:
 class Witness:
     """The only hook of a run's proxy. `kill` ends the controller at once, from any thread."""
 
-    def __init__(self, choose: Choose, kill: Callable[[], None]) -> None:
+    def __init__(self, choose: Choose, kill: Callable[[], None], on_effect: Callable[[], None] = lambda: None) -> None:
+        """`on_effect` is called after each write that took effect, before its answer goes on."""
         self.effects: list[Effect] = []
         self.asked: list[Asked] = []
         """Every write that was asked for, before anything became of it."""
         self.kills: list[tuple[Side, Asked]] = []
-        self._choose, self._kill = choose, kill
+        self._choose, self._kill, self._on_effect = choose, kill, on_effect
         self.is_open = True
         """False from the kill until open(): what comes then is from a process that is dead."""
         self._under_way = 0
@@ -92,6 +93,7 @@ class Witness:
             answer = await forward()
             if 200 <= answer.status < 300:
                 self.effects.append(Effect(time.time(), asked, _document(answer)))
+                self._on_effect()
         finally:
             self._under_way -= 1
         if side is Side.AFTER:

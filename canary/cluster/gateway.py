@@ -236,9 +236,15 @@ class Gateway:
         patch_type: PatchType,
         subresource: str | None = None,
         force: bool = False,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
-        """Change part of an object; the content type is always explicit. `force` takes fields over, for apply only."""
+        """Change part of an object; the content type is always explicit. `force` takes fields over, for apply only.
+
+        With `dry_run` it is admitted or refused as ever, and nothing is stored.
+        """
         query = {"force": "true"} if force and patch_type == "apply" else {}
+        if dry_run:
+            query["dryRun"] = "All"
         return self._write(
             Request(
                 "patch",

@@ -5,20 +5,27 @@ Which namespaces are ours follows from their names, never from a list that was h
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 
-from canary.cluster.gateway import Gateway
+from canary.cluster.gateway import Gateway, anybody_may_write
 from canary.cluster.kinds import CANARYROLLOUT, DESTINATIONRULE, VIRTUALSERVICE
+from canary.cluster.ownership import FENCE
 from canary.cluster.queue import KeyedQueue
 from canary.cluster.slots import slot_of
 from canary.daemon.caches import Caches
 from canary.daemon.pulse import SLOTS, TICK
 from canary.daemon.records import Records
+from canary.errors import Conflict, Forbidden, NotFound
 
 WRITTEN = (VIRTUALSERVICE, DESTINATIONRULE, CANARYROLLOUT)
 """What a former owner may have written a moment ago. All else comes from others, and the watch brings it in time."""
 
 FLUSH_S = 1.0
+
+FENCE_PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Between questions whether the fence knows the new owner: the API server hears of its own Leases within milliseconds,
+under load within a second."""
 
 
 class Handover:
@@ -36,6 +43,7 @@ class Handover:
     ) -> None:
         """`look_at` queues a look at everything in the namespaces of which its argument is true."""
         self._gateway, self._namespace = gateway, namespace
+        self._asking = gateway.beside(anybody_may_write)  # the slot is not ours to write in yet, and nothing is written
         self._caches, self._records, self._pulses, self._look_at = caches, records, pulses, look_at
 
     def prepare(self, slots: Collection[int]) -> None:
@@ -45,6 +53,7 @@ class Handover:
         """
         if self._namespace is not None and slot_of(self._namespace) not in slots:
             return
+        self._until_fenced(slots)
         for kind in WRITTEN:
             known = self._caches.reflectors[kind]
             for page, _ in self._gateway.pages(kind, self._namespace):
@@ -55,6 +64,33 @@ class Handover:
                     copy = known.get(meta["namespace"], meta["name"])
                     if copy is None or copy["metadata"]["resourceVersion"] != meta["resourceVersion"]:
                         self._caches.remember(kind, item)
+
+    def _until_fenced(self, slots: Collection[int]) -> None:
+        """Wait until the fence lets us through, and so refuses whoever was before us; what they wrote until then is in
+        the list that follows. Asked by a dry run on one rollout of each slot: without one nothing can come late.
+
+        Raises Forbidden when it does not hear of us within some 1.6 s; the next cycle asks again.
+        """
+        rollouts = {}
+        for item in self._caches.objects(CANARYROLLOUT, self._namespace):
+            meta = item["metadata"]
+            if (slot := slot_of(meta["namespace"])) in slots:
+                rollouts[slot] = (meta["namespace"], meta["name"])
+        for namespace, name in rollouts.values():
+            for pause in (*FENCE_PAUSES_S, None):
+                try:
+                    self._asking.patch(
+                        CANARYROLLOUT, namespace, name, {}, patch_type="merge", subresource="status", dry_run=True
+                    )
+                except Forbidden as error:
+                    if FENCE in error.policy:
+                        if pause is None:
+                            raise
+                        time.sleep(pause)
+                        continue  # a right that is missing is told elsewhere, and is no matter of who was here before
+                except (NotFound, Conflict):
+                    pass  # gone, or just changed: admitted in any case
+                break
 
     def gained(self, slots: Collection[int]) -> None:
         """Look at all of it, and ask for its evidence without waiting for the next tick's time."""

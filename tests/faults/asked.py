@@ -37,7 +37,9 @@ class Asked:
 
     @property
     def is_write(self) -> bool:
-        """A review (`selfsubjectaccessreviews`) is created and kept nowhere: it is a question."""
+        """A review (`selfsubjectaccessreviews`) and a dry run are kept nowhere: they are questions."""
+        if self.query.get("dryRun"):
+            return False
         return self.verb in _VERBS_THAT_WRITE and bool(self.resource) and not self.resource.endswith("reviews")
 
     @property

@@ -13,6 +13,7 @@ from canary.cluster.queue import KeyedQueue
 from canary.cluster.slots import slot_of
 from canary.daemon.handover import Handover
 from canary.daemon.pulse import SLOTS, TICK
+from canary.errors import Conflict, Forbidden, NotFound
 
 MINE, OTHERS = "shop", "till"
 
@@ -30,6 +31,8 @@ class Cluster:
         self.flushed: list[str] = []
         self.forgotten: list[str] = []
         self.looked_at: list[str] = []
+        self.asked: list[str] = []
+        self.refusals: list[Exception] = []
         self.known = {VIRTUALSERVICE: "7", DESTINATIONRULE: "5", CANARYROLLOUT: "5"}
         self.reflectors = {kind: SimpleNamespace(get=self._copy(kind)) for kind in self.known}
 
@@ -40,6 +43,20 @@ class Cluster:
         self.listed.append((kind, namespace))
         yield [item(kind, MINE, "7")], "9"
         yield [item(kind, OTHERS, "8")], "9"
+
+    def beside(self, _may_write: Any) -> Cluster:
+        return self
+
+    def objects(self, kind: Kind, _namespace: str | None) -> list[dict[str, Any]]:
+        return [item(kind, MINE, "5"), item(kind, OTHERS, "5")]
+
+    def patch(self, kind: Kind, namespace: str, _name: str, _body: Any, **how: Any) -> dict[str, Any]:
+        assert (kind, how["subresource"], how["dry_run"]) == (CANARYROLLOUT, "status", True)
+        assert self.listed == [], "what is written until the fence knows us must be in the list"
+        self.asked.append(namespace)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return {}
 
     def remember(self, kind: Kind, document: dict[str, Any]) -> None:
         meta = document["metadata"]
@@ -70,6 +87,37 @@ def test_what_the_former_owner_wrote_last_is_in_the_copies_before_anything_is_de
 
     assert cluster.listed == [(VIRTUALSERVICE, None), (DESTINATIONRULE, None), (CANARYROLLOUT, None)]
     assert cluster.remembered == [("destinationrules", MINE, "7"), ("canaryrollouts", MINE, "7")]
+
+
+def test_nothing_is_read_for_good_before_the_fence_lets_the_new_owner_through(cluster: Cluster) -> None:
+    fenced = Forbidden("slot 3 is held by old, not by new")
+    fenced.policy = "canary-fence"
+    cluster.refusals = [fenced, fenced]
+
+    handover(cluster, KeyedQueue()).prepare([slot_of(MINE)])
+
+    assert cluster.asked == [MINE] * 3
+    assert len(cluster.listed) == 3
+
+
+def test_a_fence_that_never_hears_of_the_new_owner_keeps_the_slot_unused(cluster: Cluster) -> None:
+    fenced = Forbidden("slot 3 is held by old, not by new")
+    fenced.policy = "canary-fence"
+    cluster.refusals = [fenced] * 100
+
+    with pytest.raises(Forbidden):
+        handover(cluster, KeyedQueue()).prepare([slot_of(MINE)])
+    assert cluster.listed == []
+
+
+@pytest.mark.parametrize("refusal", [Forbidden("no right to patch"), NotFound("gone"), Conflict("changed")])
+def test_what_is_no_word_of_the_fence_keeps_nobody_waiting(cluster: Cluster, refusal: Exception) -> None:
+    cluster.refusals = [refusal]
+
+    handover(cluster, KeyedQueue()).prepare([slot_of(MINE)])
+
+    assert cluster.asked == [MINE]
+    assert len(cluster.listed) == 3
 
 
 def test_who_serves_one_namespace_lists_it_and_only_with_its_own_slot(cluster: Cluster) -> None:

@@ -48,7 +48,7 @@ def writes(log: Path, pods: Container[str]) -> list[Written]:
 
 def _written(event: dict[str, Any]) -> Written | None:
     pod = (event["user"].get("extra") or {}).get(POD_NAME)
-    if not pod or event["stage"] != "ResponseComplete":
+    if not pod or event["stage"] != "ResponseComplete" or "dryRun=All" in event["requestURI"]:
         return None
     target, answer = event["objectRef"], event.get("responseObject") or {}
     metadata = answer.get("metadata") or {}

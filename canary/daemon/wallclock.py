@@ -19,7 +19,7 @@ from canary.cluster.lease import boottime
 JUMP_S = 1.0
 """A time server slews smaller differences by less than a millisecond per second."""
 
-BELIEVED_AFTER_S = 300.0
+BELIEVED_AFTER_S = 60.0
 
 log = structlog.get_logger(__name__)
 

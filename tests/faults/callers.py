@@ -137,6 +137,11 @@ class Callers:
             service.per_second = per_second
         self._follow(namespace)
 
+    def forget(self, namespace: str) -> None:
+        """Nobody calls there any more, and no proxy tells of it: its series end."""
+        with self._lock:
+            self._services.pop(namespace, None)
+
     def serve(self, namespace: str, version: str, behaviour: Behaviour) -> None:
         """A version has a ready pod and behaves so."""
         with self._lock:
@@ -210,7 +215,9 @@ class Callers:
             # two watches have no common order: ask whether it was ever so
             shares, why = self._asked(namespace) or (shares, why)
         with self._lock:
-            service = self._services[namespace]
+            service = self._services.get(namespace)
+            if service is None:
+                return  # nobody calls any more
             service.advance(time.monotonic())
             service.shares = shares
             service.lost_because = why or service.lost_because
@@ -227,7 +234,8 @@ class Callers:
                 again = self._gateway.get(VIRTUALSERVICE, namespace, "payment")
                 if again["metadata"]["resourceVersion"] == route["metadata"]["resourceVersion"]:
                     with self._lock:
-                        return _divided(route, rule, self._services[namespace])
+                        service = self._services.get(namespace)
+                        return _divided(route, rule, service) if service else None
                 route = again
         except ClusterError:
             return None

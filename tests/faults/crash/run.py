@@ -164,7 +164,7 @@ class _Run:
         self._controller.kill()
         self._controller.reap()
         self._proxy.stop()
-        self._stand.callers.call(self._namespace, 0)
+        self._stand.callers.forget(self._namespace)
 
     def settled(self, expected: Told | None) -> tuple[Told, int | None]:
         """What the run tells once nothing more comes, and the exit code of a controller that is then asked to end."""

@@ -13,11 +13,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-_STOP_S = 30.0
+_STOP_S = 60.0
+_POLL_S = 0.02
+
+_FORKS = threading.Lock()
+"""multiprocessing asks after all its children whenever one is started, and an exit code can be read only once."""
 
 
 def _context() -> ForkServerContext:
@@ -47,38 +53,52 @@ class Controller:
 
     def start(self) -> None:
         self.reap()
-        self._process = _context().Process(target=_canary, args=(self._argv, str(self.log)), daemon=True)
-        self._process.start()
+        with _FORKS:
+            self._process = _context().Process(target=_canary, args=(self._argv, str(self.log)), daemon=True)
+            self._process.start()
 
     def kill(self) -> None:
-        """SIGKILL, and nothing awaited: safe on an event loop."""
-        if self._process is not None and self._process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
+        """SIGKILL, and nothing awaited: safe on an event loop. Never to a process that is known to have ended."""
+        with _FORKS:
+            process = self._process
+            if process is not None and process.pid is not None and process.exitcode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
 
     def reap(self) -> None:
         """Wait until the killed one is gone."""
         if self._process is not None:
-            self._process.join(_STOP_S)
-            assert not self._process.is_alive()
+            assert self._exit_code() is not None
             self._process = None
 
     def stop(self) -> int | None:
         """SIGTERM and its exit code; what does not end in time is killed and gives None."""
-        process = self._process
-        if process is None:
+        if self._process is None:
             return None
-        process.terminate()
-        process.join(_STOP_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            return None
-        return process.exitcode
+        self._process.terminate()
+        code = self._exit_code()
+        if code is None:
+            self.kill()
+        else:
+            self._process = None
+        return code
 
     @property
     def is_alive(self) -> bool:
-        return self._process is not None and self._process.is_alive()
+        with _FORKS:
+            return self._process is not None and self._process.is_alive()
+
+    def _exit_code(self) -> int | None:
+        """Once it has ended; None when it has not within a minute."""
+        assert self._process is not None
+        deadline = time.monotonic() + _STOP_S
+        while time.monotonic() < deadline:
+            with _FORKS:
+                code = self._process.exitcode
+            if code is not None:
+                return code
+            time.sleep(_POLL_S)
+        return None
 
 
 class Program:

@@ -28,6 +28,9 @@ class Counts:
     asked: list[tuple[str, int]] = field(default_factory=list)
     """(what, how many workloads) of each question but the preflight's."""
 
+    def server_now(self) -> float | None:
+        """It has no clock of its own."""
+
     def facts(self, *, refresh: bool = False) -> SourceFacts:
         del refresh
         self._answer("facts", 0)

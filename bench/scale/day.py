@@ -73,6 +73,9 @@ class MadeUpSource:
 
     queries_sent = 0
 
+    def server_now(self) -> float | None:
+        """It has no clock of its own."""
+
     def facts(self, *, refresh: bool = False) -> SourceFacts:
         del refresh
         return SourceFacts(TICK_S, 0.0, "source", up_joined=True)

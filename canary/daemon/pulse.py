@@ -85,6 +85,7 @@ class Pulse:
     def _tick(self) -> None:
         now = self.wall()
         catches_up = self.evidence.is_behind and now - self._woken_at < ABOUT_A_TICK * self.evidence.tick_s
+        self.source.compare_clocks()
         if self.source.problem or self.source.not_yet or self.source.finding:
             self.source.refresh()
         exported = self.source.exported

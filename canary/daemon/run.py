@@ -58,6 +58,8 @@ FACTS_S = 60
 POLICIES_S = 2
 SYNC_POLL_S = 0.05
 SIGNAL_POLL_S = 0.25
+ASKED_S = 2.0
+"""How long the metrics source may keep a start waiting: what goes back needs none."""
 RIGHTS_S = 3.0
 """For a question about our rights: nobody waits for its answer but a rollout that has not begun."""
 RECORDS_S, EVENTS_S = 1.0, 0.5
@@ -92,8 +94,10 @@ class Daemon:
         self.folder = PolicyFolder(settings.policies)
         self.folder.reload()
         frozen = FrozenPolicies(self.gateway.beside(self._may_write_own), settings.own_namespace)
-        self._prometheus = PrometheusSource(settings.source)
-        self.source = SourceWatch(self._prometheus, settings.tile_s, settings.settle_s, settings.tick_s)
+        self._prometheus = PrometheusSource(settings.source, wall=self._clock.time)
+        self.source = SourceWatch(
+            self._prometheus, settings.tile_s, settings.settle_s, settings.tick_s, clock=self._clock
+        )
         evidence = Evidence(self._prometheus, self.metrics)
         self._rights_gateway = self._connect(timeout_seconds=RIGHTS_S)
         self._rights_gateway.on_request = self.metrics.count_request
@@ -201,6 +205,7 @@ class Daemon:
         while self.caches.unsynced and not self.stopping.wait(SYNC_POLL_S):
             pass
         memory.settle()
+        self.source.asked.wait(ASKED_S)  # a clock that is wrong is known before anything is timed by it
         self.replica.serve()  # slots are taken now, and everything in them is looked at
         while not self.stopping.wait(SIGNAL_POLL_S):
             pass  # a signal that another thread was given wakes nobody: its handler runs here, between two waits

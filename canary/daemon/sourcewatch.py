@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import structlog
 
 from canary.daemon.surroundings import Exported
+from canary.daemon.wallclock import WallClock
 from canary.errors import TelemetryError
 from canary.telemetry.preflight import SourceFacts
 from canary.telemetry.source import PrometheusSource
@@ -14,6 +16,7 @@ from canary.telemetry.source import PrometheusSource
 DEFAULT_TILE_S = 15.0
 SHORTEST_TILE_S = 1.0
 LEARNING_TICK_S = 1.0
+CLOCKS_DIFFER_S = 5.0
 ABOUT = 1.02
 """A scrape interval is measured, and may come out a little longer than it is."""
 
@@ -29,15 +32,20 @@ class SourceWatch:
         tile_s: float | None = None,
         settle_s: float | None = None,
         tick_s: float | None = None,
+        *,
+        clock: WallClock | None = None,
     ) -> None:
-        """Seconds as the user set them; None means auto."""
+        """Seconds as the user set them; None means auto. `clock` is what rollouts go by, where any do."""
         self._source = source
+        self._clock = clock
         self._tick_s = tick_s
         self._tile_s = tile_s
         self._settle_s = settle_s
         self.facts: SourceFacts | None = None
         self.problem = ""
         """Why it cannot be used now, as it was when it went away; "" when it can be used or was not asked yet."""
+        self.asked = threading.Event()
+        """It was asked once, whatever came of it."""
 
     def refresh(self) -> None:
         """Ask for the facts again; a failure is kept as the problem."""
@@ -46,11 +54,31 @@ class SourceWatch:
         except TelemetryError as error:
             self.failed(str(error))
             return
-        self.answered()
+        finally:
+            self.asked.set()
+        if not self.compare_clocks():
+            self.answered()
         if self.facts is None or facts.problems != self.facts.problems:
             for problem in facts.problems:
                 log.warning("metrics source", problem=problem)
         self.facts = facts
+
+    def compare_clocks(self) -> str:
+        """Why nothing can be judged when our clock and Prometheus' differ, "" when they agree.
+
+        Steps are timed by our clock and counts by its: apart, a step would be judged by requests that were not its own.
+        """
+        theirs = self._source.server_now()
+        if self._clock is None or theirs is None:
+            return ""
+        self._clock.heard(theirs)
+        ahead = self._clock.time() - theirs
+        if abs(ahead) <= CLOCKS_DIFFER_S:
+            return ""
+        apart = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Prometheus'"
+        why = f"the controller's clock is {apart}: set it right; nothing is judged until they agree"
+        self.failed(why)
+        return why
 
     def answered(self) -> None:
         if self.problem or self.facts is None:

@@ -21,6 +21,9 @@ JUMP_S = 1.0
 
 BELIEVED_AFTER_S = 60.0
 
+AGREES_S = 2.5
+"""Two clocks that are compared over a network, one of them to the second, agree when they differ by no more."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -50,6 +53,17 @@ class WallClock:
             if not is_doubted or steady - (self._doubted_since or 0.0) >= BELIEVED_AFTER_S:
                 self._ahead, self._doubted_since = ahead, None
             return steady + self._ahead
+
+    def heard(self, other: float) -> None:
+        """What another clock shows (Unix seconds, to a second): a jump that brings ours to it is believed at once."""
+        with self._lock:
+            steady = self._steady()
+            ahead = self._wall() - steady
+            is_right, is_ours_right = (abs(steady + each - other) <= AGREES_S for each in (ahead, self._ahead))
+            if is_right and not is_ours_right:
+                log.warning("the system's clock is believed: it agrees with Prometheus'")
+                self._seen = self._ahead = ahead
+                self._doubted_since = None
 
     def now(self) -> datetime:
         """Aware, UTC."""

@@ -166,7 +166,8 @@ def _start_clock(case: Case) -> Outcome:
     status = case.status
     changes = status.weight_changes
     if changes and changes[-1].reached is None:
-        changes = (*changes[:-1], changes[-1].model_copy(update={"reached": case.now}))
+        last = changes[-1]  # never before it was asked for, whatever a clock that was set back says
+        changes = (*changes[:-1], last.model_copy(update={"reached": max(case.now, last.asked)}))
     clock_runs = case.phase is not Phase.PAUSED
     new = updated(
         status,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ class PrometheusClient:
         self._refused = refused
         self._breaker = Breaker(clock=clock)
         self._sent, self._sent_lock = 0, threading.Lock()
+        self._told: float | None = None
+        """The server's clock less ours that nobody sets."""
         session = _Session()
         session.trust_env = False
         session.verify = True if settings.ca_file is None else str(settings.ca_file)
@@ -117,6 +120,10 @@ class PrometheusClient:
     @property
     def queries_sent(self) -> int:
         return self._sent
+
+    def server_now(self) -> float | None:
+        """What the server's clock shows now (Unix seconds, to a second), by its last answer; None before one."""
+        return None if self._told is None else self._told + time.monotonic()
 
     def close(self) -> None:
         self._connect.close()
@@ -157,6 +164,7 @@ class PrometheusClient:
     def _check(self, response: requests.Response, *_: Any, **__: Any) -> requests.Response:
         """Runs before the library reads the response, which knows neither warnings nor result types."""
         body = self._whole(response)
+        self._note_time(response.headers.get("Date", ""))
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -187,6 +195,13 @@ class PrometheusClient:
         checked.__dict__.update(response.__dict__)
         checked.parsed = answer
         return checked
+
+    def _note_time(self, date: str) -> None:
+        """HTTP's Date (RFC 9110, 6.6.1) is cut to whole seconds, so half of one is the best guess at the rest."""
+        try:
+            self._told = parsedate_to_datetime(date).timestamp() + 0.5 - time.monotonic()
+        except ValueError:
+            return  # none, or none that can be read: the last one stands
 
     def _whole(self, response: requests.Response) -> bytes:
         """The body. The time limit is for all of the answer: the library's own is for each piece of it, so a server

@@ -93,6 +93,10 @@ class PrometheusSource:
     def breaker_state(self) -> BreakerState:
         return self._client.breaker.state
 
+    def server_now(self) -> float | None:
+        """What Prometheus' clock shows now (Unix seconds, to a second); None while it never answered."""
+        return self._client.server_now()
+
     def close(self) -> None:
         for client in self._clients:
             client.close()

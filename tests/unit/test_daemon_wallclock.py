@@ -77,3 +77,27 @@ def test_slow_corrections_are_followed() -> None:
 
     assert clock.jumps == 0
     assert clock.now().timestamp() == pytest.approx(system.wall)
+
+
+def test_a_jump_to_where_another_clock_is_is_believed_at_once() -> None:
+    system = System()
+    system.wall -= 90
+    clock = system.clock()
+
+    system.wall += 90
+    system.passes(1)
+    clock.time()
+    clock.heard(system.wall + 0.7)
+
+    assert clock.time() == system.wall
+
+
+def test_a_jump_away_from_where_another_clock_is_is_doubted_as_ever() -> None:
+    system = System()
+    clock = system.clock()
+    right = system.wall
+
+    system.wall += 90
+    clock.heard(right)
+
+    assert clock.time() == pytest.approx(right)

@@ -150,7 +150,7 @@ def released(shop: Shop) -> Shop:
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     """The metrics source of every controller of the test; what it counts needs no time to arrive."""
     source = Counts()
-    monkeypatch.setattr("canary.daemon.run.PrometheusSource", lambda _settings: source)
+    monkeypatch.setattr("canary.daemon.run.PrometheusSource", lambda _settings, **_: source)
     monkeypatch.setattr(windows, "PROPAGATION_S", 0.1)
     return source
 

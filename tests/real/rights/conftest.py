@@ -24,7 +24,7 @@ def counts() -> Iterator[Counts]:
     """The metrics source of every controller here; what it counts needs no time to arrive."""
     source = Counts()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings: source)
+        patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings, **_: source)
         patch.setattr(windows, "PROPAGATION_S", 0.1)
         yield source
 

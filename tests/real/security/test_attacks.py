@@ -69,7 +69,7 @@ def counts() -> Iterator[Counts]:
     """What the controller of this module counts: every request is a success."""
     source = Counts()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings: source)
+        patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings, **_: source)
         patch.setattr(windows, "PROPAGATION_S", 0.1)
         yield source
 

@@ -33,7 +33,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--rollouts", type=int, nargs="+", default=[100], help="sizes, one after the other")
     parser.add_argument("--scrape", type=float, help=f"seconds; default: 5 up to {SMALL} rollouts, else 10")
-    parser.add_argument("--hold", type=float, default=120.0, help="seconds of each step")
+    parser.add_argument("--hold", type=float, help=f"seconds of each step; default: 120 up to {SMALL}, else 600")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds that the servers are measured alone")
     parser.add_argument("--steady", type=float, default=60.0, help="seconds that all is measured")
     parser.add_argument("--dir", type=Path, help="keep the logs and the databases there; default: a temporary folder")
@@ -51,7 +51,7 @@ def about() -> dict[str, Any]:
 def measure(count: int, options: argparse.Namespace, folder: Path) -> Findings:
     is_small = count <= SMALL
     scrape_s = options.scrape or (5.0 if is_small else 10.0)
-    hold_s = options.hold
+    hold_s = options.hold or (120.0 if is_small else 600.0)  # some must still be in their first step when all began
     cores = os.cpu_count() or 1
     core = cores - 1 if cores > 1 else None
     found = Findings(count, scrape_s, hold_s, core)

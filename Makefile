@@ -9,9 +9,9 @@ setup:  ## .venv from the lock file, and Prometheus
 demo: setup  ## four releases on real Envoy and real Prometheus, in about two minutes
 	@.venv/bin/canary demo
 
-test: setup  ## the whole suite, the slow tests last, two files at a time (most of it is waiting)
+test: setup  ## the whole suite, the slow tests last, three files at a time (most of it is waiting)
 	@scripts/envtest --if-possible
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile
 
 envtest: setup  ## a real Kubernetes for the tests and --real: built once with Go, unless KUBEBUILDER_ASSETS names one
 	@scripts/envtest

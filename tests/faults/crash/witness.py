@@ -123,9 +123,10 @@ class Witness:
         )
 
     def _end(self, side: Side, asked: Asked) -> None:
-        self._kill()
+        # in this order: whoever looks after the controller must never find it dead and not know why
         self.kills.append((side, asked))
         self.is_open = False
+        self._kill()
 
 
 def _document(answer: Answer) -> Object:

@@ -8,6 +8,7 @@ own, and its command line is read as always.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _STOP_S = 60.0
 _POLL_S = 0.02
 
@@ -33,7 +35,9 @@ def _context() -> ForkServerContext:
 
 
 def _canary(argv: Sequence[str], log: str) -> None:
-    """What the console script does; the log is the process's own."""
+    """What the console script does; the log is the process's own, and it dies with the tests."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -6,43 +6,41 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
 import structlog
-from apscheduler.jobstores.base import JobLookupError
 
 from canary.cluster.events import EventRecorder
 from canary.cluster.gateway import Gateway
-from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, NAMESPACE, Kind
+from canary.cluster.kinds import NAMESPACE
 from canary.cluster.lease import REQUEST_SECONDS
 from canary.cluster.leases import identity_of_process, owner_of_member
 from canary.cluster.patience import patiently
 from canary.cluster.queue import KeyedQueue
-from canary.cluster.reflector import Change
 from canary.cluster.replica import Replica
 from canary.cluster.status import StatusWriter
 from canary.daemon import memory
 from canary.daemon.act import Actor
 from canary.daemon.attempts import Attempts
-from canary.daemon.caches import Caches, Object
+from canary.daemon.beats import Beats
+from canary.daemon.caches import Caches
 from canary.daemon.carriers import Carriers
+from canary.daemon.enqueue import Enqueue
 from canary.daemon.evidence import Evidence
 from canary.daemon.gauges import read_when_scraped
 from canary.daemon.handover import Handover
 from canary.daemon.health import HealthServer
-from canary.daemon.keys import Key, keys_of_change, releasing
+from canary.daemon.keys import Key, releasing
 from canary.daemon.metrics import Metrics
-from canary.daemon.news import is_news
 from canary.daemon.observe import Observer
 from canary.daemon.permits import Permits
 from canary.daemon.policies import FrozenPolicies, PolicyFolder
-from canary.daemon.pulse import ABORT, FACTS, TICK, Pulse
+from canary.daemon.pulse import Pulse
 from canary.daemon.reconcile import Reconciler
 from canary.daemon.records import Records
 from canary.daemon.rights import Rights
-from canary.daemon.schedule import Rhythm, schedule
+from canary.daemon.schedule import Rhythm
 from canary.daemon.settings import Settings
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.starts import Starts
@@ -54,7 +52,6 @@ from canary.model.annotations import FLOOR
 from canary.telemetry.source import PrometheusSource
 
 RESYNC_S = 60
-FACTS_S = 60
 POLICIES_S = 2
 SYNC_POLL_S = 0.05
 SIGNAL_POLL_S = 0.25
@@ -90,7 +87,8 @@ class Daemon:
         )
         self.pulses: KeyedQueue[str] = KeyedQueue()
         self.router = IstioRouter()
-        self.caches = Caches(self.gateway, settings.namespace, self._changed)
+        enqueue = Enqueue(self.work, lambda: self.caches, self.router, self.owns)
+        self.caches = Caches(self.gateway, settings.namespace, enqueue.changed)
         self.folder = PolicyFolder(settings.policies)
         self.folder.reload()
         frozen = FrozenPolicies(self.gateway.beside(self._may_write_own), settings.own_namespace)
@@ -106,7 +104,7 @@ class Daemon:
             served=settings.namespace,
             own=settings.own_namespace,
             releasing=lambda: releasing(self.caches),
-            on_change=self._rights_changed,
+            on_change=enqueue.namespace,
         )
         self.events = EventRecorder(self.gateway)
         self.records = Records(self.gateway, self.metrics)
@@ -115,7 +113,7 @@ class Daemon:
             settings.own_namespace,
             identity_of_process(os.environ),
             Handover(
-                self.gateway, settings.namespace, self.caches, self.records, pulses=self.pulses, look_at=self._enqueue
+                self.gateway, settings.namespace, self.caches, self.records, pulses=self.pulses, look_at=enqueue.within
             ),
             owner=owner_of_member(os.environ, settings.own_namespace),
             pace_seconds=settings.slot_pace_s,
@@ -147,7 +145,6 @@ class Daemon:
             self.metrics,
             may_look=lambda namespace: not self.caches.unsynced and self.replica.owns(namespace),
         )
-        self._pulse_thread = threading.Thread(target=self._pulse_loop, name="pulse", daemon=True)
         self.pulse = Pulse(
             self.caches,
             self.router,
@@ -159,9 +156,18 @@ class Daemon:
             self.replica.owns,
             wall=self._clock.time,
         )
-        self._rhythm = Rhythm.after_settled(self.source.tick_s, self.source.settle_s)
-        self.scheduler = schedule(
-            self._jobs(), lambda job, why: self.metrics.missed_jobs.labels(job=job, why=why).inc()
+        self._beats = Beats(
+            self.pulses,
+            self.pulse,
+            self.source,
+            self._clock,
+            self.metrics,
+            is_ours=lambda: self.lease.is_held,
+            abort_period_s=settings.abort_period_s,
+            others={
+                "resync": (Rhythm(RESYNC_S), enqueue.everything),
+                "policies": (Rhythm(POLICIES_S), partial(self._reload_policies, enqueue.everything)),
+            },
         )
         self.health = HealthServer(
             settings.listen,
@@ -195,10 +201,8 @@ class Daemon:
         self.records.start()
         self.caches.start()
         self.rights.start()
-        self._pulse_thread.start()
         self.workers.start()
-        self.scheduler.start()
-        self.pulses.add(FACTS)
+        self._beats.start()
         log.info(
             "started", server=self.gateway.server, namespace=self.settings.namespace or "all", port=self.health.port
         )
@@ -214,6 +218,10 @@ class Daemon:
     def stop(self) -> None:
         """End run(). Safe from any thread and from a signal handler."""
         self.stopping.set()
+
+    def owns(self, namespace: str) -> bool:
+        """Whether this replica drives the rollouts of a namespace now."""
+        return self.replica.owns(namespace)
 
     def not_ready(self) -> str:
         """Why this replica cannot work yet, "" when it can."""
@@ -240,7 +248,7 @@ class Daemon:
                 return f"a {name} thread hangs"
         if hangs := self.replica.hangs:
             return hangs
-        dead = [thread.name for thread in (self._pulse_thread, *self.workers.threads) if not thread.is_alive()]
+        dead = [thread.name for thread in (self._beats.thread, *self.workers.threads) if not thread.is_alive()]
         return f"thread {dead[0]} died" if dead else ""
 
     def _connect(self, timeout_seconds: float = 10.0, write_timeout_seconds: float = 2.0) -> Gateway:
@@ -263,102 +271,25 @@ class Daemon:
                 "--own-namespace; the controller keeps its Lease and its frozen policies there"
             ) from None
 
-    def _jobs(self) -> dict[str, tuple[Rhythm, Callable[[], None]]]:
-        return {
-            TICK: (self._rhythm, partial(self.pulses.add, TICK)),
-            ABORT: (Rhythm(self.settings.abort_period_s), partial(self.pulses.add, ABORT)),
-            FACTS: (Rhythm(FACTS_S), partial(self.pulses.add, FACTS)),
-            "resync": (Rhythm(RESYNC_S), self._enqueue_everything),
-            "policies": (Rhythm(POLICIES_S), self._reload_policies),
-        }
-
-    def _reload_policies(self) -> None:
+    def _reload_policies(self, when_changed: Callable[[], None]) -> None:
         try:
             changed = self.folder.reload()
         except PolicyError as error:
             log.error("policies not read", error=str(error))
             return
         if changed:
-            self._enqueue_everything()
-
-    def _changed(self, kind: Kind, change: Change[Object]) -> None:
-        """Hear of a change: note where to look."""
-        if is_news(kind, change.old, change.new):
-            for key in keys_of_change(self.router, kind, change):
-                self.work.add(key)
-
-    def _rights_changed(self, namespace: str) -> None:
-        """What waited for a right may go on, what lacks one says so."""
-        if namespace:
-            self.work.add(Key(namespace))
-        else:
-            self._enqueue_everything()
+            when_changed()
 
     def _may_write_own(self, _namespace: str | None) -> None:
         """Frozen policies are in no slot: their name is what is in them, so whoever writes one writes the same."""
         if not self.lease.is_held:
             raise NotOurs(f"this controller ({self.lease.identity}) did not renew its Lease in time")
 
-    def _enqueue_everything(self) -> None:
-        self._enqueue(self.replica.owns)
-
-    def _enqueue(self, of: Callable[[str], bool]) -> None:
-        if self.caches.unsynced:
-            return
-        spaces = {item["metadata"]["namespace"] for item in self.caches.objects(DEPLOYMENT, None)}
-        spaces |= {item["metadata"]["namespace"] for item in self.caches.objects(CANARYROLLOUT, None)}
-        for namespace in filter(of, spaces):
-            self.work.add(Key(namespace))
-
-    def _pulse_loop(self) -> None:
-        due, jumps = 0.0, 0
-        while not self.pulses.is_closed:
-            what = self.pulses.get(1.0)
-            now = self._clock.time()
-            if self._clock.jumps != jumps:
-                jumps = self._clock.jumps
-                self._reschedule()
-            if what is None:
-                continue
-            if what != FACTS and not self.lease.is_held:
-                self.pulses.done(what)  # nothing is ours now; what was judged is kept until somebody else has it
-                continue
-            try:
-                if what == TICK:
-                    self.metrics.tick_lateness.set(max(0.0, now - due) if due else 0.0)
-                    due = now - self._rhythm.lateness_s(now) + self._rhythm.every_s
-                self.pulse.beat(what)
-                self._keep_time()
-                if what == TICK and self.pulse.is_behind:
-                    self.pulses.add(TICK)  # others' looks come first: it is put at the end of the queue
-            except Exception:
-                # a tick that fails is no evidence and no verdict; the next one asks again
-                self.metrics.source_failures.inc()
-                log.exception("telemetry failed", what=what)
-            finally:
-                self.pulses.done(what)
-
-    def _reschedule(self) -> None:
-        """The scheduler goes by the system's clock: after a jump back nothing would run until the old time has come."""
-        for job, (rhythm, _) in self._jobs().items():
-            with suppress(JobLookupError):  # told to stop meanwhile
-                self.scheduler.reschedule_job(job, trigger=rhythm.trigger)
-
-    def _keep_time(self) -> None:
-        """Ticks follow what was learnt about the source."""
-        wanted = Rhythm.after_settled(self.source.tick_s, self.source.settle_s)
-        if wanted != self._rhythm:
-            self._rhythm = wanted
-            with suppress(JobLookupError):  # told to stop while the source was asked: the scheduler has ended
-                self.scheduler.reschedule_job(TICK, trigger=wanted.trigger)
-            log.info("tile", seconds=self.source.tile_s, tick_s=wanted.every_s, settle_s=self.source.settle_s)
-
     def _end(self) -> None:
         """Others take over while we are still there: first the mark, then each slot whose writes are answered."""
         log.info("stopping")
         self.replica.drain()
-        self.scheduler.shutdown(wait=False)
-        self.pulses.close(discard=True)
+        self._beats.stop()
         self.work.close(discard=True)
         drained = self.work.wait_idle(self.settings.drain_s)
         self.records.stop(RECORDS_S)

@@ -25,6 +25,9 @@ class Answering:
     def get(self, *_: Any) -> Any:
         return _given(self._answer if self._then is None else self._then)
 
+    def list(self, *_: Any, **__: Any) -> tuple[list[Any], str]:
+        return [_given(self._answer)], "1"
+
 
 def _given(answer: Any) -> Any:
     if isinstance(answer, Exception):
@@ -75,7 +78,7 @@ def test_a_lease_that_we_may_not_or_cannot_read_is_no_proof_of_death(answer: Exc
     [None, {}, {"holderIdentity": ""}, {"holderIdentity": "a"}, {"holderIdentity": "a", "renewTime": "yesterday"}],
 )
 def test_a_lease_that_nobody_holds_is_no_controller(spec: Any) -> None:
-    assert "is not renewed" in no_controller(gateway({"spec": spec}), "canary-system")
+    assert "is not renewed" in no_controller(gateway({"metadata": {"name": "canary-member-a"}, "spec": spec}), "canary-system")
 
 
 def test_an_unanswered_create_that_happened_is_ours() -> None:

@@ -78,7 +78,9 @@ def test_a_lease_that_we_may_not_or_cannot_read_is_no_proof_of_death(answer: Exc
     [None, {}, {"holderIdentity": ""}, {"holderIdentity": "a"}, {"holderIdentity": "a", "renewTime": "yesterday"}],
 )
 def test_a_lease_that_nobody_holds_is_no_controller(spec: Any) -> None:
-    assert "is not renewed" in no_controller(gateway({"metadata": {"name": "canary-member-a"}, "spec": spec}), "canary-system")
+    lease = {"metadata": {"name": "canary-member-a"}, "spec": spec}
+
+    assert "is not renewed" in no_controller(gateway(lease), "canary-system")
 
 
 def test_an_unanswered_create_that_happened_is_ours() -> None:

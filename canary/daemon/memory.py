@@ -3,7 +3,6 @@ otherwise, and does nothing where the C library is another."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from typing import Any
 
@@ -37,8 +36,10 @@ def trim() -> None:
 
 def _glibc() -> Any:
     try:
+        import ctypes  # libffi: a small image may be without
+
         libc = ctypes.CDLL(None)
         _ = libc.mallopt, libc.malloc_trim
-    except (OSError, AttributeError):  # musl, macOS
+    except (ImportError, OSError, AttributeError):  # musl, macOS
         return None
     return libc

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -18,12 +19,12 @@ from canary.sandbox.realapi.server import Options, RealApiServer
 _EMPTY = {"apiVersion": VIRTUALSERVICE.api_version, "kind": VIRTUALSERVICE.kind}
 
 
-@pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
-    """A real API server with our CRD, Istio's and aggregated roles; tests keep apart by namespace (`space`)."""
+@contextmanager
+def started(folder: Path) -> Iterator[RealApiServer]:
+    """A real API server with our CRD, Istio's and aggregated roles."""
     assets = find_assets()
     options = Options(controllers=(controllers.ROLES,))
-    with RealApiServer(tmp_path_factory.mktemp("realapi"), options, assets) as server:
+    with RealApiServer(folder, options, assets) as server:
         with closing(Gateway.connect(str(server.kubeconfig), write_timeout_seconds=30.0)) as gateway:
             istio = read_definitions(assets.istio_crds, only=[VIRTUALSERVICE.resource, DESTINATIONRULE.resource])
             install(gateway, [canary_definition(), *istio])
@@ -31,6 +32,13 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
             # never in a test whose client gives up earlier.
             gateway.create(VIRTUALSERVICE, "default", {**_EMPTY, "metadata": {"name": "first"}})
             gateway.delete(VIRTUALSERVICE, "default", "first")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
+    """The API server that these tests share; they keep apart by namespace (`space`)."""
+    with started(tmp_path_factory.mktemp("realapi")) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,25 @@ from canary.daemon import windows
 from canary.sandbox.realapi.server import RealApiServer
 from tests.counts import Counts
 from tests.integration.daemon.conftest import QUICK
+from tests.real.conftest import started
 from tests.real.rights.controller import Controller
 from tests.real.rights.roles import CLUSTER, Grant, Installation
 from tests.real.rights.shops import shops
 from tests.shop import Shop
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
+    """One of their own: a controller of all namespaces asks for its rights in each that others left behind."""
+    with started(tmp_path_factory.mktemp("rights")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def admin(real: RealApiServer) -> Iterator[Gateway]:
+    """Who may do everything there."""
+    with closing(Gateway.connect(str(real.kubeconfig), write_timeout_seconds=30.0)) as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="module")

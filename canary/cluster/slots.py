@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 SLOTS = 16
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz-"
@@ -24,6 +25,7 @@ PATIENCE_S = 4.0
 """A free slot that was due to somebody else is taken by anybody after this: whoever it was due to has not come."""
 
 
+@lru_cache(maxsize=4096)  # asked for every rollout at every tick
 def slot_of(namespace: str) -> int:
     """The slot of a namespace, 0-15."""
     return sum(ALPHABET.find(char) for char in namespace) % SLOTS

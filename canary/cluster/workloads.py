@@ -6,7 +6,8 @@ that namespace. Nothing is fetched here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -15,16 +16,6 @@ from canary.cluster.timestamps import parse_time
 
 TEMPLATE_HASH = "pod-template-hash"
 """The label by which a Deployment's controller tells its ReplicaSets and their Pods apart."""
-
-
-def services_selecting(services: Iterable[Object], pod_labels: Mapping[str, str]) -> list[Object]:
-    """The Services whose selector matches a pod with these labels; one without a selector matches none."""
-    found = []
-    for service in services:
-        selector = service.get("spec", {}).get("selector")
-        if selector and all(pod_labels.get(key) == value for key, value in selector.items()):
-            found.append(service)
-    return found
 
 
 def replicasets_of(deployment: Object, replicasets: Iterable[Object]) -> list[Object]:
@@ -64,6 +55,14 @@ def owner_uid(obj: Object) -> Any:
     """The uid of the controller that an object belongs to, None for nobody's."""
     owners = obj["metadata"].get("ownerReferences") or ()
     return next((owner.get("uid") for owner in owners if owner.get("controller")), None)
+
+
+def by_owner(objects: Iterable[Object]) -> dict[Any, list[Object]]:
+    """Objects by the uid of the controller that they belong to."""
+    found: dict[Any, list[Object]] = defaultdict(list)
+    for obj in objects:
+        found[owner_uid(obj)].append(obj)
+    return dict(found)
 
 
 def pods_of(replicaset: Object, pods: Iterable[Object]) -> list[Object]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,7 @@ class Caches:
     ) -> None:
         self._overlay = Overlay(clock, self._has_come_past)
         self._parsed: dict[tuple[str, str], tuple[Object, Entry | None]] = {}
+        self._sorted: dict[tuple[Kind, str], tuple[tuple[Any, ...], Mapping[Any, list[Object]]]] = {}
         turn = threading.Lock()
         self.reflectors: dict[Kind, Reflector[Object]] = {
             kind: Reflector(
@@ -193,21 +194,32 @@ class Caches:
 
     def revision(self, namespace: str, deployment: Object) -> str | None:
         """The pod-template-hash of a Deployment's newest template, None while its controller has not made it yet."""
-        return workloads.current_revision(deployment, self.objects(REPLICASET, namespace))
+        return workloads.current_revision(deployment, self._owned_by(deployment, REPLICASET, namespace))
 
     def revision_made(self, namespace: str, deployment: Object) -> datetime | None:
         """When the ReplicaSet of the newest revision was made."""
-        newest = workloads.newest_replicaset(deployment, self.objects(REPLICASET, namespace))
+        newest = workloads.newest_replicaset(deployment, self._owned_by(deployment, REPLICASET, namespace))
         return parse_time(newest["metadata"].get("creationTimestamp")) if newest else None
 
     def pods(self, namespace: str, deployment: Object, revision: str) -> Pods:
         """Ready pods of one revision, of as many as the Deployment wants."""
         wanted = deployment.get("spec", {}).get("replicas", 1)
-        owners = workloads.replicasets_of(deployment, self.objects(REPLICASET, namespace))
+        owners = self._owned_by(deployment, REPLICASET, namespace)
         mine = [owner for owner in owners if owner["metadata"]["labels"].get(workloads.TEMPLATE_HASH) == revision]
-        pods = self.objects(POD, namespace)
-        ready = sum(workloads.is_ready(pod) for owner in mine for pod in workloads.pods_of(owner, pods))
-        return Pods(ready, wanted)
+        pods = (pod for owner in mine for pod in self._owned_by(owner, POD, namespace))
+        return Pods(sum(workloads.is_ready(pod) for pod in pods), wanted)
+
+    def _owned_by(self, owner: Object, kind: Kind, namespace: str) -> Sequence[Object]:
+        """What a controller's object owns, sorted out once per change: everybody in a namespace asks at every tick."""
+        version = self.version(kind, namespace)
+        known = self._sorted.get((kind, namespace))
+        if known is None or known[0] != version:
+            known = version, workloads.by_owner(self.objects(kind, namespace))
+            if known[1]:
+                self._sorted[kind, namespace] = known
+            else:
+                self._sorted.pop((kind, namespace), None)
+        return known[1].get(owner["metadata"]["uid"], ())
 
 
 def _version(item: Object) -> int:

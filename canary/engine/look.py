@@ -41,7 +41,7 @@ class Look:
     def strategy(self) -> Strategy:
         return self.policy.strategy
 
-    @property
+    @cached_property
     def is_pinned(self) -> bool:
         rollout = self.observed.rollout
         return self.observed.policy is not None and self.status.pinned_route(rollout.namespace) is not None
@@ -158,7 +158,7 @@ class Look:
     def is_past_return(self) -> bool:
         """The clean-up after the promotion took stable off the route: a write that moves traffic is impossible now."""
         route = self.observed.route
-        return self.is_active and self.has_everything and route is not None and route.without_stable
+        return route is not None and route.without_stable and self.is_active and self.has_everything
 
     @property
     def wants_header(self) -> bool:

@@ -15,7 +15,6 @@ from canary.cluster.projections import (
     project_deployment,
     project_pod,
     project_replicaset,
-    project_service,
     project_whole,
 )
 from canary.cluster.workloads import (
@@ -25,7 +24,6 @@ from canary.cluster.workloads import (
     pods_of,
     ready_since,
     replicasets_of,
-    services_selecting,
 )
 
 NOISE = {
@@ -147,23 +145,6 @@ def test_no_spec_or_status_whatever_its_shape_keeps_the_metadata_from_being_read
             continue
 
         assert project(raw)["metadata"] == raw["metadata"]
-
-
-def test_services_select_by_every_pair_and_one_without_selector_selects_nothing() -> None:
-    def service(name: str, selector: Any) -> dict[str, Any]:
-        return project_service({"metadata": {"name": name}, "spec": {"selector": selector, "type": "ClusterIP"}})
-
-    services = [
-        service("both", {"app": "payment", "version": "v2"}),
-        service("app", {"app": "payment"}),
-        service("other", {"app": "payment", "version": "v1"}),
-        service("none", None),
-        service("empty", {}),
-    ]
-
-    found = services_selecting(services, {"app": "payment", "version": "v2", "extra": "x"})
-
-    assert [service["metadata"]["name"] for service in found] == ["both", "app"]
 
 
 def test_a_rollout_undo_makes_the_old_replicaset_the_newest_again() -> None:

@@ -26,7 +26,7 @@ def test_what_is_there_after_the_start_is_not_looked_at_again() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("canary.daemon.memory.ctypes.CDLL", lambda _name: object())
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
 
     memory.few_arenas()
     memory.trim()

@@ -90,12 +90,12 @@ class Evidence:
             self._metrics.interval_lateness.observe(max(0.0, now - track.decided_at - self.tick_s))
         track.decided_at = now
 
-    def share(self, case: Case) -> tuple[int | None, str]:
-        """The canary's observed integer percent in its present step, and what is wrong with it ("" for nothing)."""
+    def share(self, case: Case) -> tuple[float | None, str]:
+        """The canary's observed percent in its present step, and what is wrong with it ("" for nothing)."""
         track = self._tracks.get(case.rollout.uid)
         if track is None or track.share.step != case.judged_step or track.share.newest is None:
             return None, ""
-        return round(100 * track.share.newest), track.share.problem
+        return 100 * track.share.newest, track.share.problem
 
     def recorder(self, uid: str) -> Recorder | None:
         """What is kept of one rollout's judging, None before it has begun."""

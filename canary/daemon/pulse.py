@@ -28,7 +28,7 @@ TICK, ABORT, FACTS, SLOTS = "tick", "abort", "facts", "slots"
 ABOUT_A_TICK = 0.9
 """A tick that follows the one before sooner than this part of its time only asks what that one left over."""
 
-LOOKS_SHARE = 0.1
+LOOKS_SHARE = 0.05
 """Looks for disasters take at most this share of the time, ours and Prometheus': what takes longer comes less often."""
 
 LONGEST_REST_S = 10.0

@@ -79,7 +79,7 @@ class Observed:
     is_clean: bool = True
     verdict: Verdict | None = None
     source_problem: str = ""
-    observed_weight: int | None = None
+    observed_weight: float | None = None
     share_problem: str = ""
     superseded_by: str = ""
     waits_for: str = ""

@@ -22,6 +22,9 @@ from canary.model.verdict import Verdict
 EVIDENCE_EVERY = timedelta(seconds=60)
 """Fresher numbers alone are written this often: one 8 KB status patch costs the API server 4 ms."""
 
+POINT = 1.0
+"""By so many percent the observed share moves before it is written anew (decisions.md 8)."""
+
 WEIGHT_CHANGES_LIMIT = 40
 
 
@@ -106,7 +109,9 @@ def _as_seen(look: Look, status: RolloutStatus) -> RolloutStatus:
     elif look.is_pinned:
         weight["configured"] = None
     if observed.observed_weight is not None and status.step == look.status.step:  # not the share of the step it leaves
-        weight["observed"] = observed.observed_weight
+        said = status.weight.observed
+        if said is None or abs(observed.observed_weight - said) >= POINT:  # 5.4 and 5.6 are no news to each other
+            weight["observed"] = round(observed.observed_weight)
     changes: dict[str, Any] = {
         "observed_generation": observed.rollout.generation,
         "weight": status.weight.model_copy(update=weight),

@@ -64,7 +64,7 @@ class World:
     manager: str = ""
     lost_subsets: frozenset[str] = frozenset()
     frozen: Policy | None = None
-    observed_weight: int | None = None
+    observed_weight: float | None = None
     done: list[Any] = field(default_factory=list)
     walked: list[tuple[int, bool]] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=lambda: [Phase.PENDING])

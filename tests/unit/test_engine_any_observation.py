@@ -205,7 +205,7 @@ def observations(status: st.SearchStrategy[RolloutStatus]) -> st.SearchStrategy[
             built(Verdict, outcome=st.sampled_from(Outcome), reason=st.sampled_from(Reason), sentence=sentences)
         ),
         source_problem=st.just("") | sentences,
-        observed_weight=maybe(weights),
+        observed_weight=maybe(st.floats(0, 100)),
         superseded_by=st.just("") | sentences,
         manager=sentences,
         lost_subsets=st.frozensets(st.sampled_from(["v1", "v2"])),

@@ -139,6 +139,9 @@ def test_the_observed_weight_is_written_when_it_moved_by_a_point(world: Make) ->
     before = writes(release)
 
     assert writes(release.run(50)) == before
+    for observed in (9.6, 8.4, 9.9):
+        release.observed_weight = observed
+        assert writes(release.run(1)) == before, "between two whole numbers is no point"
     release.observed_weight = 10
     assert writes(release.run(1)) == before + 1
     assert release.status.weight.observed == 10

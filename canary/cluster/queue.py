@@ -41,7 +41,8 @@ class KeyedQueue(Generic[K]):
         self._share = share
         self._backoff = backoff or Backoff(base_seconds=0.25, cap_seconds=60.0, floor_share=0.5)
         self._clock = clock
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._idle = threading.Condition(lock), threading.Condition(lock)
         self._ready: dict[Hashable, deque[K]] = {}  # by group, in the order of their turns; none is empty
         self._busy: Counter[Hashable] = Counter()  # workers by group
         self._dirty: dict[K, float] = {}  # to be handed out, and since when
@@ -111,6 +112,8 @@ class KeyedQueue(Generic[K]):
                 if key is not None:
                     del self._dirty[key]
                     self._in_progress[key] = now
+                    if self._ready or self._heap:
+                        self._changed.notify()  # somebody else takes the next one, and watches what is due
                     return key
                 if (self._closed and not self._ready) or (deadline is not None and now >= deadline):
                     return None
@@ -126,7 +129,10 @@ class KeyedQueue(Generic[K]):
                 del self._busy[self._group(key)]
             if key in self._dirty:
                 self._ready.setdefault(self._group(key), deque()).append(key)
-            self._changed.notify_all()
+            if self._ready:
+                self._changed.notify()  # this one, or one that its group's share held back
+            if not self._dirty and not self._in_progress:
+                self._idle.notify_all()
 
     def close(self, *, discard: bool = False) -> None:
         """Take no more keys and drop the delayed ones; what is ready is still handed out unless `discard`."""
@@ -138,11 +144,12 @@ class KeyedQueue(Generic[K]):
                 self._ready.clear()
                 self._dirty.clear()
             self._changed.notify_all()
+            self._idle.notify_all()
 
     def wait_idle(self, timeout_seconds: float) -> bool:
         """Wait until nothing is ready and no worker has a key; False when the time is over."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._dirty and not self._in_progress, timeout_seconds)
+            return self._idle.wait_for(lambda: not self._dirty and not self._in_progress, timeout_seconds)
 
     @property
     def is_closed(self) -> bool:

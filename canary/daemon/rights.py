@@ -135,8 +135,7 @@ class Rights:
 
     def problem(self, rollout: Rollout) -> Finding | None:
         """What is refused to a rollout that has started, or would be if it were asked for; asks nobody."""
-        with self._lock:
-            refusal = self._known.refusals.get(rollout.uid)
+        refusal = self._known.refusals.get(rollout.uid)
         return self._hindrance(rollout.namespace) or (refusal[1] if refusal else None)
 
     def refused(self, rollout: Rollout, error: Forbidden) -> Finding:
@@ -156,8 +155,9 @@ class Rights:
 
     def went_through(self, rollout: Rollout) -> None:
         """Everything that was asked for this rollout was done."""
-        with self._lock:
-            self._known.refusals.pop(rollout.uid, None)
+        if rollout.uid in self._known.refusals:
+            with self._lock:
+                self._known.refusals.pop(rollout.uid, None)
 
     # -- asking
 
@@ -227,9 +227,9 @@ class Rights:
     # -- words
 
     def _hindrance(self, namespace: str) -> Finding | None:
-        with self._lock:
-            controller = [need for need in self._known.controller if need.stops]
-            found = self._known.namespaces.get(namespace)
+        # no lock: each is one look-up of what is only ever replaced whole, and every look of every worker comes past
+        controller = [need for need in self._known.controller if need.stops]
+        found = self._known.namespaces.get(namespace)
         if found is not None and (stopping := [need for need in found.missing if need.stops]):
             return Finding(RIGHTS_MISSING, self._of_namespace(namespace, found, stopping))
         if controller:

@@ -20,7 +20,7 @@ from canary.cluster.patience import patiently
 from canary.cluster.queue import KeyedQueue
 from canary.cluster.replica import Replica
 from canary.cluster.status import StatusWriter
-from canary.daemon import memory
+from canary.daemon import interpreter
 from canary.daemon.act import Actor
 from canary.daemon.attempts import Attempts
 from canary.daemon.beats import Beats
@@ -194,7 +194,7 @@ class Daemon:
         if threading.current_thread() is threading.main_thread():  # only there Python takes signal handlers
             for which in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(which, lambda *_: self.stop())
-        memory.few_arenas()
+        interpreter.prepare()
         self.health.start()
         self.replica.start()
         self.events.start()
@@ -208,7 +208,7 @@ class Daemon:
         )
         while self.caches.unsynced and not self.stopping.wait(SYNC_POLL_S):
             pass
-        memory.settle()
+        interpreter.settle()
         self.source.asked.wait(ASKED_S)  # a clock that is wrong is known before anything is timed by it
         self.replica.serve()  # slots are taken now, and everything in them is looked at
         while not self.stopping.wait(SIGNAL_POLL_S):

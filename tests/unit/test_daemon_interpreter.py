@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from canary.daemon import memory
+from canary.daemon import interpreter
 
 
 @pytest.fixture(autouse=True)
 def thawed() -> Iterator[None]:
+    switch_s = sys.getswitchinterval()
     yield
     gc.unfreeze()
+    sys.setswitchinterval(switch_s)
 
 
 def test_what_is_there_after_the_start_is_not_looked_at_again() -> None:
     before = gc.get_freeze_count()
 
-    memory.few_arenas()
-    memory.settle()
+    interpreter.prepare()
+    interpreter.settle()
 
     assert gc.get_freeze_count() > before
 
@@ -28,5 +31,5 @@ def test_what_is_there_after_the_start_is_not_looked_at_again() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
 
-    memory.few_arenas()
-    memory.trim()
+    interpreter.prepare()
+    interpreter.trim()

@@ -5,7 +5,8 @@ has it is handed out again after `done`; a failed key comes back after a back-of
 work: whoever takes a key looks at the world as it is then.
 
 Keys may belong to groups (namespaces). Groups take turns, so that whoever has a thousand keys waits for his own
-thousand and not everybody else with him; and no group has more workers at a time than its share.
+thousand and not everybody else with him; and no group has more workers at a time than its share. In its group's turns
+a key that something happened to comes before those that are looked at because it is time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Generic, TypeVar
 from canary.cluster.backoff import Backoff
 
 K = TypeVar("K", bound=Hashable)
+NEWS, DUE = 0, 1
 
 
 class KeyedQueue(Generic[K]):
@@ -43,7 +45,9 @@ class KeyedQueue(Generic[K]):
         self._clock = clock
         lock = threading.RLock()
         self._changed, self._idle = threading.Condition(lock), threading.Condition(lock)
-        self._ready: dict[Hashable, deque[K]] = {}  # by group, in the order of their turns; none is empty
+        # by group, in the order of their turns: what is news, and what is due; no group is without any
+        self._ready: dict[Hashable, tuple[deque[K], deque[K]]] = {}
+        self._news: set[K] = set()  # of those to be handed out
         self._busy: Counter[Hashable] = Counter()  # workers by group
         self._dirty: dict[K, float] = {}  # to be handed out, and since when
         self._in_progress: dict[K, float] = {}  # handed out, and since when
@@ -55,9 +59,12 @@ class KeyedQueue(Generic[K]):
         self._closed = False
 
     def add(self, key: K) -> None:
-        """Hand out the key, once, however often it is added before that. Ignored after close()."""
+        """Hand out the key, once, however often it is added before that. Ignored after close().
+
+        It is news: it comes before those of its group that are only due.
+        """
         with self._changed:
-            self._add(key)
+            self._add(key, is_news=True)
 
     def add_after(self, key: K, seconds: float) -> None:
         """Add the key after a time; of several times the earliest counts."""
@@ -65,7 +72,7 @@ class KeyedQueue(Generic[K]):
             if self._closed:
                 return
             if seconds <= 0:
-                self._add(key)
+                self._add(key, is_news=True)
                 return
             due = self._clock() + seconds
             if due >= self._due.get(key, float("inf")):
@@ -76,7 +83,7 @@ class KeyedQueue(Generic[K]):
             self._changed.notify()
 
     def add_unless_resting(self, key: K) -> None:
-        """Add the key, for want of anything new: not while it rests after a failure."""
+        """Add the key, for want of anything new: behind what is news, and not while it rests after a failure."""
         with self._changed:
             if self._resting.get(key, float("-inf")) <= self._clock():
                 self._add(key)
@@ -128,7 +135,7 @@ class KeyedQueue(Generic[K]):
             if not self._busy[self._group(key)]:
                 del self._busy[self._group(key)]
             if key in self._dirty:
-                self._ready.setdefault(self._group(key), deque()).append(key)
+                self._queue(key, is_news=key in self._news)
             if self._ready:
                 self._changed.notify()  # this one, or one that its group's share held back
             if not self._dirty and not self._in_progress:
@@ -143,6 +150,7 @@ class KeyedQueue(Generic[K]):
             if discard:
                 self._ready.clear()
                 self._dirty.clear()
+                self._news.clear()
             self._changed.notify_all()
             self._idle.notify_all()
 
@@ -186,22 +194,32 @@ class KeyedQueue(Generic[K]):
         with self._changed:
             return self._clock() - min(self._in_progress.values()) if self._in_progress else 0.0
 
-    def _add(self, key: K) -> None:
-        if self._closed or key in self._dirty:
+    def _add(self, key: K, *, is_news: bool = False) -> None:
+        if self._closed or (key in self._dirty and (not is_news or key in self._news)):
             return
-        self._dirty[key] = self._clock()
-        if key not in self._in_progress:
-            self._ready.setdefault(self._group(key), deque()).append(key)
-            self._changed.notify()
+        if is_news:
+            self._news.add(key)
+        is_waiting = key in self._dirty
+        self._dirty.setdefault(key, self._clock())
+        if key in self._in_progress:
+            return  # `done` hands it out again
+        if is_waiting:
+            self._ready[self._group(key)][DUE].remove(key)
+        self._queue(key, is_news=is_news)
+        self._changed.notify()
+
+    def _queue(self, key: K, *, is_news: bool) -> None:
+        self._ready.setdefault(self._group(key), (deque(), deque()))[NEWS if is_news else DUE].append(key)
 
     def _next(self) -> K | None:
         """The first key of the first group that has not got its share; the group goes to the end of the turns."""
-        for group, keys in self._ready.items():
+        for group, lines in self._ready.items():
             if self._share is None or self._busy[group] < self._share:
-                key = keys.popleft()
+                key = (lines[NEWS] or lines[DUE]).popleft()
+                self._news.discard(key)
                 del self._ready[group]
-                if keys:
-                    self._ready[group] = keys
+                if any(lines):
+                    self._ready[group] = lines
                 self._busy[group] += 1
                 return key
         return None

@@ -64,8 +64,10 @@ class Pulse:
         """Do what the scheduler asked for."""
         match what:
             case "facts":
+                known = self.source.known
                 self.source.refresh()
-                self._wake(everybody=True)
+                if self.source.known != known:
+                    self._wake(everybody=True)
             case "abort":
                 self._look()
             case "slots":

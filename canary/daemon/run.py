@@ -53,6 +53,7 @@ from canary.telemetry.source import PrometheusSource
 
 RESYNC_S = 60
 POLICIES_S = 2
+GARBAGE_S = 600
 SYNC_POLL_S = 0.05
 SIGNAL_POLL_S = 0.25
 ASKED_S = 2.0
@@ -167,6 +168,7 @@ class Daemon:
             others={
                 "resync": (Rhythm(RESYNC_S), enqueue.everything),
                 "policies": (Rhythm(POLICIES_S), partial(self._reload_policies, enqueue.everything)),
+                "garbage": (Rhythm(GARBAGE_S), interpreter.collect),
             },
         )
         self.health = HealthServer(

@@ -112,6 +112,11 @@ class SourceWatch:
         return "the scrape interval is not known yet: that takes two scrapes"
 
     @property
+    def known(self) -> tuple[object, ...]:
+        """All that rollouts go by: another one after each change that a look at them could hear of."""
+        return self.problem, self.finding, self.not_yet, self.tile_s, self.settle_s
+
+    @property
     def exported(self) -> Exported:
         """What there is to ask for besides the versions' counts."""
         facts = self.facts

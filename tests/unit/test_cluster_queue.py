@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from queue import SimpleQueue
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -126,6 +127,45 @@ def test_who_has_one_key_does_not_wait_for_who_has_a_thousand() -> None:
     first = [queue.get(0) for _ in range(5)]
 
     assert first == [("crowd", 0), ("payment", 0), ("cart", 0), ("crowd", 1), ("crowd", 2)]
+
+
+def test_what_is_news_comes_before_what_is_only_due_and_keeps_its_own_order() -> None:
+    queue: KeyedQueue[str] = KeyedQueue()
+    for number in range(5):
+        queue.add_unless_resting(f"due-{number}")
+    queue.add("first")
+    queue.add("due-3")
+    queue.add("due-3")
+
+    assert [queue.get(0) for _ in range(7)] == ["first", "due-3", "due-0", "due-1", "due-2", "due-4", None]
+
+
+def test_news_of_a_key_that_a_worker_has_comes_before_what_is_due_once_the_worker_is_done() -> None:
+    queue: KeyedQueue[str] = KeyedQueue()
+    queue.add("here")
+    assert queue.get(0) == "here"
+    queue.add_unless_resting("due")
+    queue.add_unless_resting("here")
+    queue.add("here")
+
+    queue.done("here")
+
+    assert [queue.get(0) for _ in range(3)] == ["here", "due", None]
+
+
+def test_a_worker_that_waits_for_a_time_is_heard_although_another_was_given_something_else() -> None:
+    queue: KeyedQueue[str] = KeyedQueue()
+    seen: SimpleQueue[str | None] = SimpleQueue()
+    workers = [threading.Thread(target=lambda: seen.put(queue.get(5.0)), daemon=True) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+
+    queue.add_after("later", 0.2)
+    queue.add("now")
+
+    assert {seen.get(timeout=5), seen.get(timeout=5)} == {"now", "later"}
+    for worker in workers:
+        worker.join()
 
 
 def test_a_group_never_has_all_the_workers() -> None:

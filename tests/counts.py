@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from canary.errors import TelemetryUnavailable
+from canary.model.policy import GrpcStatus
 from canary.model.verdict import ArmCounts
 from canary.telemetry.preflight import SourceFacts
 from canary.telemetry.queries import ServiceName, Workload
@@ -62,6 +63,13 @@ class Counts:
         del first_end, last_end, tile_s
         self._answer("unattributed", len(services))
         return {}
+
+    def failures(
+        self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
+    ) -> Mapping[Workload, StatusCounts]:
+        del grpc_errors  # who succeeded may be among them: only errors are read
+        self._answer("failures", len(workloads))
+        return {one: StatusCounts(self._statuses(one, now, interval_s)) for one in workloads}
 
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float

@@ -48,7 +48,7 @@ from canary.daemon.tracks import Case
 from canary.engine.actions import Announce
 from canary.errors import NotFound
 from canary.mesh.istio.router import IstioRouter
-from canary.model.policy import ISTIO_BUCKETS_MS, Policy
+from canary.model.policy import ISTIO_BUCKETS_MS, GrpcStatus, Policy
 from canary.model.verdict import ArmCounts
 from canary.telemetry.preflight import SourceFacts
 from canary.telemetry.queries import ServiceName, Workload
@@ -101,6 +101,12 @@ class MadeUpSource:
         self, services: Collection[ServiceName], *, first_end: float, last_end: float, tile_s: float
     ) -> Mapping[ServiceName, Mapping[float, ArmCounts]]:
         return {one: {end: ArmCounts() for end in _ends(first_end, last_end, tile_s)} for one in services}
+
+    def failures(
+        self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
+    ) -> Mapping[Workload, StatusCounts]:
+        del grpc_errors  # who succeeded may be among them: only errors are read
+        return self.recent(workloads, now=now, interval_s=interval_s)
 
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float

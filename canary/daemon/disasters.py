@@ -2,12 +2,15 @@
 
 It needs neither a baseline nor a window, so it works from the canary's first request on. An abort is never decided
 without an answer.
+
+Asked first is only what failed, of everybody: where all is well that is nearly nothing, and of two thousand rollouts
+it takes a tenth of the time that all their counts would. Only who failed, or was silent, is looked at closely then.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -16,8 +19,16 @@ from canary.daemon.surroundings import Surroundings
 from canary.daemon.tracks import Case, Track
 from canary.errors import TelemetryAnswer, TelemetryUnusable
 from canary.model.verdict import ArmCounts
+from canary.telemetry.queries import Workload
 from canary.telemetry.source import PrometheusSource
-from canary.telemetry.tiles import arm_counts
+from canary.telemetry.tiles import StatusCounts, arm_counts
+
+Arms = tuple[ArmCounts, ArmCounts]
+"""Canary and stable."""
+
+Ask = Callable[[set[Workload]], Mapping[Workload, StatusCounts]]
+
+NO_COUNTS = ArmCounts()
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +54,9 @@ class Disasters:
         for case, track in pairs:
             seconds = windows.look_back_s(case.policy, case.rollout.status, case.tile_s, now)
             by_look_back[seconds].append((case, track))
-        counts: dict[str, tuple[ArmCounts, ArmCounts]] = {}
+        counts: dict[str, Arms] = {}
         for seconds, group in by_look_back.items():
-            counts |= self._counts([case for case, _ in group], seconds, now)
+            counts |= self._counts(self._suspects(group, seconds, now), self._recent(seconds, now))
         ejected = self._surroundings.ejected_now([case for case, _ in pairs if _may_be_ejected(case, counts)], now)
         return [
             case
@@ -54,12 +65,30 @@ class Disasters:
             and track.abort(case, *counts[case.rollout.uid], ejected.get(case.rollout.uid), now)
         ]
 
-    def _counts(self, group: list[Case], interval_s: float, now: float) -> Mapping[str, tuple[ArmCounts, ArmCounts]]:
+    def _suspects(self, group: list[tuple[Case, Track]], interval_s: float, now: float) -> list[Case]:
+        """Whose canary failed a request, or had none when its newest window was taken in: nobody else can be ejected,
+        or fail nearly totally."""
+        grpc_errors = {status for case, _ in group for status in case.policy.analysis.grpc_errors}
+
+        def failures(workloads: set[Workload]) -> Mapping[Workload, StatusCounts]:
+            return self._source.failures(workloads, grpc_errors, now=now, interval_s=interval_s)
+
+        failed = self._counts([case for case, _ in group], failures)
+        return [
+            case
+            for case, track in group
+            if (arms := failed.get(case.rollout.uid)) is not None and (arms[0].errors > 0 or track.is_silent)
+        ]
+
+    def _recent(self, interval_s: float, now: float) -> Ask:
+        return lambda workloads: self._source.recent(workloads, now=now, interval_s=interval_s)
+
+    def _counts(self, group: list[Case], ask: Ask) -> Mapping[str, Arms]:
         """(canary, stable) by uid. Halved when somebody's series make the answer unusable: his fast abort rests,
         nobody else's."""
-        workloads = {workload for case in group for workload in case.arms}
+        arms_of = {case.rollout.uid: case.arms for case in group}
         try:
-            recent = self._source.recent(workloads, now=now, interval_s=interval_s)
+            answer = ask({workload for arms in arms_of.values() for workload in arms}) if group else {}
         except TelemetryUnusable:
             raise
         except TelemetryAnswer as error:
@@ -67,13 +96,13 @@ class Disasters:
                 self._rests(group[0], str(error))
                 return {}
             half = len(group) // 2
-            return {**self._counts(group[:half], interval_s, now), **self._counts(group[half:], interval_s, now)}
+            return {**self._counts(group[:half], ask), **self._counts(group[half:], ask)}
         found = {}
         for case in group:
             self._resting.discard(case.rollout.uid)
             canary, stable = (
-                arm_counts(recent[arm], case.policy.analysis.grpc_errors) if arm in recent else ArmCounts()
-                for arm in case.arms
+                arm_counts(answer[arm], case.policy.analysis.grpc_errors) if arm in answer else NO_COUNTS
+                for arm in arms_of[case.rollout.uid]
             )
             found[case.rollout.uid] = canary, stable
         return found
@@ -84,7 +113,7 @@ class Disasters:
             log.warning("no look for disasters", rollout=case.rollout.full_name, problem=why)
 
 
-def _may_be_ejected(case: Case, counts: Mapping[str, tuple[ArmCounts, ArmCounts]]) -> bool:
+def _may_be_ejected(case: Case, counts: Mapping[str, Arms]) -> bool:
     """Whether it is worth asking: Envoy ejects a host for its errors, and one that has none left gets no request."""
     canary, _ = counts.get(case.rollout.uid, (ArmCounts(requests=1), None))
     return canary.errors > 0 or canary.requests == 0

@@ -98,6 +98,8 @@ class Track:
     lock: threading.Lock = field(default_factory=threading.Lock)
     aborted: Verdict | None = None
     share: ShareWatch = field(default_factory=ShareWatch)
+    is_silent: bool = True
+    """Its canary had no request in the newest window, or there is none yet."""
     is_apart: bool = False
     """Its counts made an answer unusable: it is asked for alone from then on, and spoils nobody's batch any more."""
     pause: Pause = field(default_factory=Pause)
@@ -137,6 +139,7 @@ class Track:
         assert self.recorder is not None  # it came with the baseline
         self.recorder.window(window, now)
         self.share.add(window)
+        self.is_silent = not window.canary.requests
         return True
 
     def abort(self, case: Case, canary: ArmCounts, stable: ArmCounts, ejections: Ejections | None, now: float) -> bool:

@@ -143,14 +143,24 @@ def status_query(scope: Scope, window_s: float, *, with_newest: bool) -> str:
     stands still and one that is not scraped any more look the same otherwise.
     """
     series = scope.selector(REQUESTS)
-    counts = f"""\
-sum by ({", ".join((*scope.workload_labels, CODE, GRPC_STATUS))}) (
-{counted(series, window_s)}
-)"""
+    counts = _by_status(scope, counted(series, window_s))
     if not with_newest:
         return counts
     newest = f"max by ({', '.join(scope.workload_labels)}) (timestamp({series}))"
     return f'{counts}\nor label_replace({newest}, "{NEWEST}", "1", "", "")'
+
+
+def failures_query(scope: Scope, window_s: float, grpc_statuses: Iterable[int]) -> str:
+    """Of what `status_query` counts, the requests that failed: 5xx, and these gRPC statuses."""
+    failed = [counted(scope.selector(REQUESTS, f'{CODE}=~"5.."'), window_s)]
+    if numbers := [str(number) for number in grpc_statuses]:
+        in_grpc = scope.selector(REQUESTS, f'{CODE}!~"0|5.."', f"{GRPC_STATUS}=~{one_of(numbers)}")
+        failed.append(counted(in_grpc, window_s))
+    return _by_status(scope, "\n  or ".join(failed))
+
+
+def _by_status(scope: Scope, counts: str) -> str:
+    return f"sum by ({', '.join((*scope.workload_labels, CODE, GRPC_STATUS))}) (\n{counts}\n)"
 
 
 def opening_query(scope: Scope, window_s: float) -> str:

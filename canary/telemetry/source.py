@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from canary.errors import TelemetryAnswer
+from canary.model.policy import GrpcStatus
 from canary.model.verdict import ArmCounts
 from canary.telemetry import preflight
 from canary.telemetry.breaker import BreakerState
@@ -26,6 +27,7 @@ from canary.telemetry.queries import (
     ServiceName,
     SubsetName,
     Workload,
+    failures_query,
     latency_query,
     opening_query,
     status_query,
@@ -146,6 +148,19 @@ class PrometheusSource:
         if not scope.workloads:
             return {}
         return read_statuses(self._client.at(status_query(scope, interval_s, with_newest=False), now), scope)
+
+    def failures(
+        self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
+    ) -> Mapping[Workload, StatusCounts]:
+        """Of what `recent` counts, the requests that failed: 5xx, and these gRPC statuses.
+
+        One query, and of few series: where nothing fails there are hardly any. A workload without such is absent.
+        """
+        scope = self._scope(workloads)
+        if not scope.workloads:
+            return {}
+        query = failures_query(scope, interval_s, sorted({status.number for status in grpc_errors}))
+        return read_statuses(self._client.at(query, now), scope)
 
     def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:
         """The tiles of one workload as `histories` gives them; empty when it has no series."""

@@ -15,7 +15,7 @@ from canary.daemon.surroundings import Exported
 from canary.daemon.tracks import Case
 from canary.engine.step import verdict_status
 from canary.errors import TelemetryAnswer, TelemetryUnavailable
-from canary.model.policy import Policy
+from canary.model.policy import GrpcStatus, Policy
 from canary.model.rollout import ArmStatus, Phase, Rollout, RolloutSpec, RolloutStatus, StepStatus, WeightChange
 from canary.model.verdict import ArmCounts, Outcome, Reason
 from canary.telemetry.queries import ServiceName, SubsetName, Workload
@@ -62,6 +62,7 @@ class Source:
     """(workloads, first end, last end) of each batch."""
     asked_bounds: list[frozenset[float]] = field(default_factory=list)
     asked_history: list[tuple[frozenset[Workload], float, float]] = field(default_factory=list)
+    asked_recent: list[frozenset[Workload]] = field(default_factory=list)
     queries_sent: int = 0
 
     def tiles(
@@ -104,10 +105,18 @@ class Source:
             raise TelemetryUnavailable(self.away)
         return {}
 
+    def failures(
+        self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
+    ) -> Mapping[Workload, StatusCounts]:
+        del grpc_errors, interval_s  # who succeeded may be among them: only errors are read
+        self._answer(workloads)
+        return {workload: StatusCounts(self.statuses(workload, now)) for workload in workloads}
+
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float
     ) -> Mapping[Workload, StatusCounts]:
         del interval_s
+        self.asked_recent.append(frozenset(workloads))
         self._answer(workloads)
         return {workload: StatusCounts(self.statuses(workload, now)) for workload in workloads}
 
@@ -297,6 +306,35 @@ def test_a_disaster_is_seen_between_two_tiles_and_stays_seen() -> None:
     source.away = "gone"
     with pytest.raises(TelemetryUnavailable):
         evidence.look_for_disasters([good, bad], unix(34))
+
+
+def test_of_a_hundred_healthy_releases_only_failures_are_asked_for_and_who_fails_is_looked_at_closely() -> None:
+    source = Source()
+    evidence = evidence_on(source)
+    cases = [case(namespace=f"team-{number}") for number in range(100)]
+    evidence.tick(cases, unix(31), SETTLE_S)
+    source.asked_recent.clear()
+    assert evidence.look_for_disasters(cases, unix(32)) == []
+    assert source.asked_recent == []
+
+    source.statuses = lambda workload, end: (
+        {("200", ""): 99, ("503", ""): 1} if workload == cases[7].canary else healthy(workload, end)
+    )
+    assert evidence.look_for_disasters(cases, unix(33)) == []
+    assert source.asked_recent == [frozenset(cases[7].arms)]
+
+
+def test_who_was_silent_is_looked_at_closely_until_requests_come() -> None:
+    source = Source(lambda workload, end: {} if workload.name == "payment-v2" else healthy(workload, end))
+    evidence = evidence_on(source)
+    evidence.tick([case()], unix(31), SETTLE_S)
+    evidence.look_for_disasters([case()], unix(32))
+    assert source.asked_recent == [frozenset(case().arms)]
+
+    source.statuses = healthy
+    evidence.tick([case()], unix(41), SETTLE_S)
+    evidence.look_for_disasters([case()], unix(42))
+    assert len(source.asked_recent) == 1
 
 
 def test_the_judge_of_an_ended_rollout_is_forgotten() -> None:

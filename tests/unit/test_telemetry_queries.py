@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 
 from canary.model.policy import ISTIO_BUCKETS_MS
 from canary.telemetry import Workload
-from canary.telemetry.queries import Scope, bound_forms, latency_query, literal, one_of, quoted, status_query
+from canary.telemetry.queries import (
+    Scope,
+    bound_forms,
+    failures_query,
+    latency_query,
+    literal,
+    one_of,
+    quoted,
+    status_query,
+)
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -75,6 +84,20 @@ def test_a_query_names_reporter_workloads_window_and_the_guard_for_new_series() 
     assert f"({now} - {before}) >= 0" in query
     assert f"({now} < {before} / 2)" in query
     assert f"(({now} unless {before}) and on (job, instance) (up offset 10000ms == 1))" in query
+
+
+def test_failures_are_5xx_and_the_grpc_statuses_that_count_as_one_and_never_who_went_away() -> None:
+    scope = Scope(frozenset({Workload("shop", "pay-v2")}), "source")
+
+    plain, with_grpc = failures_query(scope, 10, []), failures_query(scope, 10, [4, 14])
+
+    series = r'istio_requests_total\{[^}]*destination_workload=~"pay-v2"(?:, ([^}]*))?\}'
+    assert set(re.findall(series, plain)) == {'response_code=~"5.."'}
+    assert set(re.findall(series, with_grpc)) == {
+        'response_code=~"5.."',
+        'response_code!~"0|5..", grpc_response_status=~"14|4"',
+    }
+    assert plain.startswith("sum by (destination_workload_namespace, destination_workload, response_code")
 
 
 def test_only_the_bounds_in_use_are_asked_for() -> None:

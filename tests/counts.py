@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from unittest import mock
 
+from canary.daemon import windows
 from canary.errors import TelemetryUnavailable
 from canary.model.policy import GrpcStatus
 from canary.model.verdict import ArmCounts
 from canary.telemetry.preflight import SourceFacts
 from canary.telemetry.queries import ServiceName, Workload
 from canary.telemetry.tiles import Bounds, StatusCounts, Tile, TileBatch, bounds_of
+
+
+@contextmanager
+def counted() -> Iterator[Counts]:
+    """What every controller of this process counts; it needs no time to arrive."""
+    source = Counts()
+    with (
+        mock.patch("canary.daemon.run.PrometheusSource", return_value=source),
+        mock.patch.object(windows, "PROPAGATION_S", 0.1),
+    ):
+        yield source
 
 
 @dataclass

@@ -26,7 +26,7 @@ from canary.cluster.reflector import Change, Reflector
 from canary.cluster.slots import SLOTS
 from canary.daemon.settings import Settings
 from canary.telemetry.settings import SourceSettings
-from tests.counts import Counts
+from tests.counts import counted
 from tests.faults.asked import Asked
 from tests.faults.proxy import Answer, Forward, Proxy
 from tests.shop import Shop, until
@@ -262,9 +262,7 @@ def phases(gateway: Gateway, shops: list[Shop]) -> dict[str, str]:
 
 def main(told: dict[str, Any]) -> None:
     """`canary run` with a metrics source of its own."""
-    from unittest import mock
-
-    from canary.daemon import logs, windows
+    from canary.daemon import logs
     from canary.daemon.run import Daemon
 
     logs.configure("json", "info")
@@ -272,11 +270,7 @@ def main(told: dict[str, Any]) -> None:
         policies=Path(told.pop("policies")), source=SourceSettings("http://127.0.0.1:9"), listen="127.0.0.1:0",
         tile_s=TICK_S, tick_s=TICK_S, settle_s=0.1, abort_period_s=0.5, intake_grace_s=0.5, **told,
     )  # fmt: skip
-    source = Counts()
-    with (
-        mock.patch("canary.daemon.run.PrometheusSource", return_value=source),
-        mock.patch.object(windows, "PROPAGATION_S", 0.1),
-    ):
+    with counted():
         Daemon(settings).run()
 
 

@@ -5,8 +5,9 @@ Which namespaces are ours follows from their names, never from a list that was h
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from canary.cluster.gateway import Gateway, anybody_may_write
 from canary.cluster.kinds import CANARYROLLOUT, DESTINATIONRULE, VIRTUALSERVICE
@@ -23,8 +24,19 @@ WRITTEN = (VIRTUALSERVICE, DESTINATIONRULE, CANARYROLLOUT)
 
 FLUSH_S = 1.0
 
-FENCE_PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Between questions whether the fence knows the new owner: the API server hears of its own Leases within milliseconds,
+
+def _is_fenced(error: BaseException) -> bool:
+    """A right that is missing is told elsewhere, and is no matter of who was here before."""
+    return isinstance(error, Forbidden) and FENCE in error.policy
+
+
+_until_known = Retrying(
+    retry=retry_if_exception(_is_fenced),
+    wait=wait_exponential(multiplier=0.0125),
+    stop=stop_after_attempt(8),
+    reraise=True,
+)
+"""Asks whether the fence knows the new owner, for 1.6 s: the API server hears of its own Leases within milliseconds,
 under load within a second."""
 
 
@@ -69,7 +81,7 @@ class Handover:
         """Wait until the fence lets us through, and so refuses whoever was before us; what they wrote until then is in
         the list that follows. Asked by a dry run on one rollout of each slot: without one nothing can come late.
 
-        Raises Forbidden when it does not hear of us within some 1.6 s; the next cycle asks again.
+        Raises Forbidden when it does not hear of us in time; the next cycle asks again.
         """
         rollouts = {}
         for item in self._caches.objects(CANARYROLLOUT, self._namespace):
@@ -77,20 +89,16 @@ class Handover:
             if (slot := slot_of(meta["namespace"])) in slots:
                 rollouts[slot] = (meta["namespace"], meta["name"])
         for namespace, name in rollouts.values():
-            for pause in (*FENCE_PAUSES_S, None):
-                try:
-                    self._asking.patch(
-                        CANARYROLLOUT, namespace, name, {}, patch_type="merge", subresource="status", dry_run=True
-                    )
-                except Forbidden as error:
-                    if FENCE in error.policy:
-                        if pause is None:
-                            raise
-                        time.sleep(pause)
-                        continue  # a right that is missing is told elsewhere, and is no matter of who was here before
-                except (NotFound, Conflict):
-                    pass  # gone, or just changed: admitted in any case
-                break
+            try:
+                _until_known(
+                    self._asking.patch,
+                    CANARYROLLOUT, namespace, name, {}, patch_type="merge", subresource="status", dry_run=True,
+                )  # fmt: skip
+            except (NotFound, Conflict):
+                pass  # gone, or just changed: admitted in any case
+            except Forbidden as error:
+                if _is_fenced(error):
+                    raise
 
     def gained(self, slots: Collection[int]) -> None:
         """Look at all of it, and ask for its evidence without waiting for the next tick's time."""

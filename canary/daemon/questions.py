@@ -75,5 +75,7 @@ class Questions:
             return True
         if not is_allowed(self._gateway, right, namespace):
             return False
-        self._otherwise[right, namespace] = self._clock() + EXACT_S
+        now = self._clock()
+        self._otherwise = {asked: until for asked, until in self._otherwise.items() if until > now}
+        self._otherwise[right, namespace] = now + EXACT_S
         return True

@@ -15,6 +15,9 @@ from canary.errors import ClusterError, Invalid
 SAID_AFTER_S = 10.0
 """From the first failure to the word about it; a deployment's restart of its webhook takes less."""
 
+FORGOTTEN_AFTER_S = 600.0
+"""From the last failure on: whoever is still there is tried again long before, and nobody tells of who is gone."""
+
 REJECTED, FAILING = "WriteRejected", "WriteFailing"
 
 
@@ -24,7 +27,8 @@ class Setbacks:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._since: dict[str, tuple[float, Finding]] = {}
+        self._known: dict[str, tuple[float, float, Finding]] = {}
+        """When it failed first and last (monotonic seconds), and what to say."""
 
     def failed(self, uid: str, error: ClusterError) -> Finding | None:
         """Something that was asked for it was not done; what to say now, None while it is too early.
@@ -33,16 +37,19 @@ class Setbacks:
         """
         reason = REJECTED if isinstance(error, Invalid) else FAILING
         with self._lock:
-            self._since.setdefault(uid, (self._clock(), Finding(reason, str(error))))
+            now = self._clock()
+            since, _, finding = self._known.get(uid, (now, now, Finding(reason, str(error))))
+            self._known = {one: told for one, told in self._known.items() if now - told[1] < FORGOTTEN_AFTER_S}
+            self._known[uid] = since, now, finding
         return self.of(uid)
 
     def went_through(self, uid: str) -> None:
         """Everything that was asked for this rollout was done."""
-        with self._lock:
-            self._since.pop(uid, None)
+        if uid in self._known:
+            with self._lock:
+                self._known.pop(uid, None)
 
     def of(self, uid: str) -> Finding | None:
         """What keeps failing, None for nothing."""
-        with self._lock:
-            since, finding = self._since.get(uid, (self._clock(), None))
-            return finding if self._clock() - since >= SAID_AFTER_S else None
+        known = self._known.get(uid)  # no lock: one look-up, and every look of every worker comes past
+        return known[2] if known is not None and self._clock() - known[0] >= SAID_AFTER_S else None

@@ -22,6 +22,9 @@ class Answering:
     def create(self, *_: Any) -> Any:
         return _given(self._answer)
 
+    def review(self, *_: Any) -> Any:
+        return _given(self._answer)
+
     def get(self, *_: Any) -> Any:
         return _given(self._answer if self._then is None else self._then)
 
@@ -40,10 +43,10 @@ def gateway(answer: Any = None, *, then: Any = None) -> Any:
 
 
 def test_the_actor_is_the_user_that_the_api_server_sees() -> None:
-    assert actor(gateway({"status": {"userInfo": {"username": "alice@example.com"}}})) == "alice@example.com"
+    assert actor(gateway({"userInfo": {"username": "alice@example.com"}})) == "alice@example.com"
 
 
-@pytest.mark.parametrize("answer", [Forbidden("no"), NotFound("no"), Unavailable("no"), {}, {"status": None}])
+@pytest.mark.parametrize("answer", [Forbidden("no"), NotFound("no"), Unavailable("no"), {}, {"userInfo": None}])
 def test_where_the_api_server_does_not_say_it_is_the_user_of_this_machine(
     answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +65,7 @@ def test_a_container_without_a_user_name_is_nobody(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_hostile_user_name_is_cleaned_before_it_is_stored() -> None:
-    name = actor(gateway({"status": {"userInfo": {"username": "\x1b[31mroot\n" + "x" * 500}}}))
+    name = actor(gateway({"userInfo": {"username": "\x1b[31mroot\n" + "x" * 500}}))
 
     assert name.isprintable()
     assert len(name) == 256

@@ -130,6 +130,7 @@ class Service:
         self._callers = Callers(self.sandbox.url, rate, self.sandbox.logs / f"{self.name}.log", record, host)
         self._load = Tally.follow(record)
         service, rule, route = example.mesh(self.name)
+        del route["spec"]["http"][0]["timeout"]  # a machine that stands still for two seconds is no version's error
         if outlier_detection is not None:
             rule["spec"]["trafficPolicy"] = {"outlierDetection": dict(outlier_detection)}
         for obj in (service, rule, route):

@@ -12,11 +12,10 @@ import pytest
 
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import NAMESPACE
-from canary.daemon import windows
 from canary.daemon.settings import Settings
 from canary.sandbox.prometheus import PrometheusServer, ScrapeTarget
 from canary.telemetry.settings import SourceSettings
-from tests.counts import Counts
+from tests.counts import Counts, counted
 from tests.faults.callers import Callers
 from tests.faults.cluster import define
 from tests.faults.proxy import Proxy
@@ -90,10 +89,7 @@ def between(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def counts() -> Iterator[Counts]:
     """The metrics source of every controller of the file, where none else is wanted; it needs no time to arrive."""
-    source = Counts()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings, **_: source)
-        patch.setattr(windows, "PROPAGATION_S", 0.1)
+    with counted() as source:
         yield source
 
 

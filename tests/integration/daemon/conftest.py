@@ -14,12 +14,11 @@ import pytest
 
 from canary.cluster.gateway import Gateway
 from canary.cluster.kinds import NAMESPACE
-from canary.daemon import windows
 from canary.daemon.pulse import FACTS
 from canary.daemon.run import Daemon
 from canary.daemon.settings import Settings
 from canary.telemetry.settings import SourceSettings
-from tests.counts import Counts
+from tests.counts import Counts, counted
 from tests.shop import Shop as Shop  # noqa: PLC0414  tests name its type
 from tests.shop import until
 
@@ -147,12 +146,10 @@ def released(shop: Shop) -> Shop:
 
 
 @pytest.fixture
-def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
+def counts() -> Iterator[Counts]:
     """The metrics source of every controller of the test; what it counts needs no time to arrive."""
-    source = Counts()
-    monkeypatch.setattr("canary.daemon.run.PrometheusSource", lambda _settings, **_: source)
-    monkeypatch.setattr(windows, "PROPAGATION_S", 0.1)
-    return source
+    with counted() as source:
+        yield source
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import pytest
 
 from canary.sandbox.process import free_port
 from canary.sandbox.realapi.server import RealApiServer
+from tests.pages import page
 from tests.real.deploy.rendering import CHART, PATIENCE_S, Object, Programs, container, of_kind, only, rollout
 
 pytestmark = pytest.mark.slow
@@ -38,14 +37,7 @@ class Replica:
 
     def ask(self, path: str) -> tuple[int, str]:
         """Status and body; 0 while nobody listens."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return page(f"http://127.0.0.1:{self.port}{path}")
 
     def said(self) -> str:
         return self.log.read_text()

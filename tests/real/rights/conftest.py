@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from canary.cluster.gateway import Gateway
-from canary.daemon import windows
 from canary.sandbox.realapi.server import RealApiServer
-from tests.counts import Counts
+from tests.counts import Counts, counted
 from tests.integration.daemon.conftest import QUICK
 from tests.real.conftest import started
 from tests.real.rights.controller import Controller
@@ -38,10 +37,7 @@ def admin(real: RealApiServer) -> Iterator[Gateway]:
 @pytest.fixture(scope="module")
 def counts() -> Iterator[Counts]:
     """The metrics source of every controller here; what it counts needs no time to arrive."""
-    source = Counts()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings, **_: source)
-        patch.setattr(windows, "PROPAGATION_S", 0.1)
+    with counted() as source:
         yield source
 
 
@@ -79,15 +75,15 @@ def control(
 ) -> Iterator[Callable[..., Controller]]:
     """Start a controller under an installation's account; all are stopped in the end."""
     del counts  # the source is there before a controller is
-    started: list[Controller] = []
+    running: list[Controller] = []
 
     def start(installation: Installation, **options: Any) -> Controller:
         controller = Controller(real, installation, policies, tmp_path_factory.mktemp("controller"), **options)
-        started.append(controller)
+        running.append(controller)
         return controller
 
     yield start
-    for controller in started:
+    for controller in running:
         controller.stop()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from canary.sandbox.realapi.server import RealApiServer
 from canary.telemetry.settings import SourceSettings
 from tests.faults.asked import Asked
 from tests.faults.proxy import Answer, Forward, Proxy
+from tests.pages import page
 from tests.real.rights.roles import Installation
 from tests.shop import until
 
@@ -67,12 +66,7 @@ class Controller:
 
     def page(self, path: str) -> tuple[int, str]:
         """(status, body) of an answer of the health server."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon.health.port}{path}", timeout=5) as answer:
-                return answer.status, str(answer.read(), "utf-8")
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, str(error.read(), "utf-8")
+        return page(f"http://127.0.0.1:{self.daemon.health.port}{path}")
 
     def ready(self) -> None:
         until(lambda: self.page("/readyz")[0] == 200, 30, "for the controller")

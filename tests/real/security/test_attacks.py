@@ -21,14 +21,13 @@ from canary.cluster.kinds import (
     VIRTUALSERVICE,
     Kind,
 )
-from canary.daemon import windows
 from canary.daemon.settings import Settings
 from canary.errors import Forbidden
 from canary.model.rollout import Phase
 from canary.sandbox.realapi.server import RealApiServer
 from canary.shipped import shipped
 from canary.telemetry.settings import SourceSettings
-from tests.counts import Counts
+from tests.counts import Counts, counted
 from tests.integration.daemon.conftest import QUICK, Running
 from tests.real.security.objects import EVERYTHING, rollout
 from tests.shop import Shop, until
@@ -67,10 +66,7 @@ class Team:
 @pytest.fixture(scope="module")
 def counts() -> Iterator[Counts]:
     """What the controller of this module counts: every request is a success."""
-    source = Counts()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("canary.daemon.run.PrometheusSource", lambda _settings, **_: source)
-        patch.setattr(windows, "PROPAGATION_S", 0.1)
+    with counted() as source:
         yield source
 
 

@@ -79,6 +79,17 @@ def no_answer(deed: str, cause: str, *, write: bool, sent: bool) -> ClusterError
     return Unavailable(f"cannot {deed}: {cause}")
 
 
+def parsed(data: bytes, deed: str, *, write: bool) -> dict[str, Any]:
+    """The object in a whole answer. Raises what `no_answer` makes of one that is none."""
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise no_answer(deed, f"the answer is not JSON: {error}", write=write, sent=True) from error
+    if not isinstance(answer, dict):
+        raise no_answer(deed, "the answer is not an object", write=write, sent=True)
+    return answer
+
+
 def _who_said_no(message: str) -> dict[str, str]:
     """Forbidden's own fields: the right that RBAC asks for, or the admission policy."""
     if found := _RBAC.search(message):

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
-from canary.cluster.answers import no_answer
+from canary.cluster.answers import parsed
 from canary.cluster.connection import api_client
 from canary.cluster.kinds import Kind
 from canary.cluster.transport import OnRequest, Request, Transport, nobody_counts
@@ -38,6 +39,10 @@ PAGE = 250
 
 RESTARTS = 3
 """Times a list begins again because its continue token expired, before Expired is raised."""
+
+_again_when_expired = Retrying(
+    retry=retry_if_exception_type(Expired), stop=stop_after_attempt(RESTARTS + 1), reraise=True
+)
 
 CONTENT_TYPES: Mapping[PatchType, str] = {
     "json": "application/json-patch+json",
@@ -139,20 +144,14 @@ class Gateway:
         page: int = PAGE,
     ) -> tuple[Objects, str]:
         """Every object, and the resourceVersion to watch from. A token that expires between pages begins again."""
-        for attempt in range(RESTARTS + 1):
-            items: Objects = []
-            version = ""
-            try:
-                for part, version in self.pages(  # noqa: B007  the same for all pages
-                    kind, namespace, label_selector=label_selector, field_selector=field_selector, page=page
-                ):
-                    items += part
-            except Expired:
-                if attempt == RESTARTS:
-                    raise
-                continue
-            return items, version
-        raise AssertionError("unreachable: the last attempt returns or raises")
+
+        def once() -> tuple[Objects, str]:
+            pages = [
+                *self.pages(kind, namespace, label_selector=label_selector, field_selector=field_selector, page=page)
+            ]
+            return [item for items, _ in pages for item in items], pages[0][1]
+
+        return _again_when_expired(once)
 
     def pages(
         self,
@@ -266,7 +265,7 @@ class Gateway:
         body = {"apiVersion": kind.api_version, "kind": kind.kind, "spec": spec}
         request = Request("create", kind, body=orjson.dumps(body))
         try:
-            answer = _parsed(self._transport.send(request, self.timeout_seconds), request)
+            answer = self._answer(request, self.timeout_seconds)
         except Ambiguous as error:
             raise Unavailable(str(error)) from error
         status = answer.get("status")
@@ -302,7 +301,7 @@ class Gateway:
         self._write(Request("delete", kind, namespace, name, body=orjson.dumps(options)))
 
     def _read(self, request: Request) -> dict[str, Any]:
-        return _parsed(self._transport.send(request, self.timeout_seconds), request)
+        return self._answer(request, self.timeout_seconds)
 
     def _write(self, request: Request) -> dict[str, Any]:
         asked = {"timeout": f"{round(self.write_timeout_seconds * 1000)}ms"}
@@ -310,21 +309,12 @@ class Gateway:
             asked["fieldManager"] = self.field_manager
         with self.under_way(request):
             self.may_write(request.namespace)
-            request = request.asking(asked)
-            return _parsed(self._transport.send(request, self.write_timeout_seconds + WRITE_SLACK_SECONDS), request)
+            return self._answer(request.asking(asked), self.write_timeout_seconds + WRITE_SLACK_SECONDS)
+
+    def _answer(self, request: Request, within_seconds: float) -> dict[str, Any]:
+        return parsed(self._transport.send(request, within_seconds), request.deed, write=request.is_write)
 
 
 def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
     chosen = {"labelSelector": label_selector, "fieldSelector": field_selector}
     return {key: value for key, value in chosen.items() if value}
-
-
-def _parsed(data: bytes, request: Request) -> dict[str, Any]:
-    try:
-        answer = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        cause = f"the answer is not JSON: {error}"
-        raise no_answer(request.deed, cause, write=request.is_write, sent=True) from error
-    if not isinstance(answer, dict):
-        raise no_answer(request.deed, "the answer is not an object", write=request.is_write, sent=True)
-    return answer

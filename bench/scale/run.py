@@ -76,7 +76,7 @@ class Bench:
         say("idle")
         found.idle = self._over(self.idle_s)
         self._begin(good)
-        self._steady()
+        self._steady(len(good))
         self._fail(bad)
         self._outage(good)
         found.seconds = time.monotonic() - began
@@ -109,6 +109,9 @@ class Bench:
     def _in_phase(self, phase: Phase) -> int:
         return int(total(self.probes.controller(), "canary_rollouts", phase=phase.value).get("", 0.0))
 
+    def _stored(self) -> int:
+        return int(total(self.probes.controller(), "canary_record_saves_total").get("", 0.0))
+
     def _judged_in_a_tick(self) -> int:
         """Tiles fed in the last tick's length."""
         before = total(self.probes.controller(), "canary_tiles_total").get("", 0.0)
@@ -125,7 +128,11 @@ class Bench:
                 raise SandboxError(f"waited {seconds:g} s in vain for {what}")
             time.sleep(_POLL_S)
 
-    def _steady(self) -> None:
+    def _steady(self, rollouts: int) -> None:
+        within_s = _BEGINS_WITHIN_S + _EACH_BEGINS_WITHIN_S * rollouts
+        self._until(
+            lambda: self._stored() >= rollouts, within_s, "every record to be stored, the last that a start costs"
+        )
         say("measuring")
         self.findings.steady = self._over(self.steady_s)
         self._memory("steady")

@@ -26,7 +26,9 @@ class Settings:
     abort_period_s: float = 0.25
     floor: str = ""
     """The policy that rollouts must not fall below where their Namespace's label names none; "" for none."""
-    workers: int = 8
+    workers: int = 16
+    """Threads that look at rollouts. Most of a look that writes is waiting for the API server: of 2,000 rollouts some 300
+    write at each tick, and nobody should stand behind them."""
     history_limit: int = 10
     """Ended attempts kept per service, besides the newest of each target."""
     namespace_limit: int = 200

@@ -27,8 +27,8 @@ class Settings:
     floor: str = ""
     """The policy that rollouts must not fall below where their Namespace's label names none; "" for none."""
     workers: int = 16
-    """Threads that look at rollouts. Most of a look that writes is waiting for the API server: of 2,000 rollouts some 300
-    write at each tick, and nobody should stand behind them."""
+    """Threads that look at rollouts. Most of a look that writes is waiting for the API server; of 2,000 rollouts some
+    300 write at each tick, and nobody should stand behind them."""
     history_limit: int = 10
     """Ended attempts kept per service, besides the newest of each target."""
     namespace_limit: int = 200

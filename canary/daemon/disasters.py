@@ -3,8 +3,8 @@
 It needs neither a baseline nor a window, so it works from the canary's first request on. An abort is never decided
 without an answer.
 
-Asked first is only what failed, of everybody: where all is well that is nearly nothing, and of two thousand rollouts
-it takes a tenth of the time that all their counts would. Only who failed, or was silent, is looked at closely then.
+Asked first is only what failed, of everybody: where all is well that is nearly nothing, however many they are. Only who
+failed, or was silent, is looked at closely then.
 """
 
 from __future__ import annotations

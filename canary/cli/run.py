@@ -89,7 +89,7 @@ def run(
     It watches Deployments annotated with canary.delivery/policy and CanaryRollouts, moves the weights of their Istio
     VirtualService, and judges each step by Prometheus.
     """
-    from canary.daemon import logs
+    from canary.daemon import interpreter, logs
     from canary.daemon.run import Daemon
     from canary.daemon.settings import Settings
     from canary.shipped import shipped
@@ -124,6 +124,7 @@ def run(
         settle_s=metrics.seconds(settle),
         abort_period_s=abort_period.total_seconds(),
     )
+    interpreter.prepare()  # here and not in the daemon: the process is ours alone only as a command
     Daemon(settings).run()
 
 

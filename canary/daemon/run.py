@@ -196,7 +196,6 @@ class Daemon:
         if threading.current_thread() is threading.main_thread():  # only there Python takes signal handlers
             for which in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(which, lambda *_: self.stop())
-        interpreter.prepare()
         self.health.start()
         self.replica.start()
         self.events.start()

@@ -88,7 +88,7 @@ class Daemon:
         )
         self.pulses: KeyedQueue[str] = KeyedQueue()
         self.router = IstioRouter()
-        enqueue = Enqueue(self.work, lambda: self.caches, self.router, self.owns)
+        self.enqueue = enqueue = Enqueue(self.work, lambda: self.caches, self.router, self.owns)
         self.caches = Caches(self.gateway, settings.namespace, enqueue.changed)
         self.folder = PolicyFolder(settings.policies)
         self.folder.reload()

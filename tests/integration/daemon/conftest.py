@@ -89,8 +89,9 @@ class Running:
         self.daemon.source.refresh()
 
     def minute_passes(self) -> None:
-        """What is done once a minute: the preflight, and a look at every rollout that has not ended."""
+        """What is done once a minute: the preflight, and a look at every service."""
         self.daemon.pulses.add(FACTS)
+        self.daemon.enqueue.everything()
 
     def stop(self) -> None:
         self.daemon.stop()

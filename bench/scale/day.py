@@ -102,11 +102,11 @@ class MadeUpSource:
     ) -> Mapping[ServiceName, Mapping[float, ArmCounts]]:
         return {one: {end: ArmCounts() for end in _ends(first_end, last_end, tile_s)} for one in services}
 
-    def failures(
+    def failing(
         self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
-    ) -> Mapping[Workload, StatusCounts]:
-        del grpc_errors  # who succeeded may be among them: only errors are read
-        return self.recent(workloads, now=now, interval_s=interval_s)
+    ) -> frozenset[Workload]:
+        del grpc_errors, now, interval_s  # everybody has an error now and then
+        return frozenset(workloads)
 
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import structlog
 
@@ -26,7 +27,7 @@ from canary.telemetry.tiles import StatusCounts, arm_counts
 Arms = tuple[ArmCounts, ArmCounts]
 """Canary and stable."""
 
-Ask = Callable[[set[Workload]], Mapping[Workload, StatusCounts]]
+T = TypeVar("T")
 
 NO_COUNTS = ArmCounts()
 
@@ -56,7 +57,7 @@ class Disasters:
             by_look_back[seconds].append((case, track))
         counts: dict[str, Arms] = {}
         for seconds, group in by_look_back.items():
-            counts |= self._counts(self._suspects(group, seconds, now), self._recent(seconds, now))
+            counts |= self._counts(self._suspects(group, seconds, now), seconds, now)
         ejected = self._surroundings.ejected_now([case for case, _ in pairs if _may_be_ejected(case, counts)], now)
         return [
             case
@@ -69,43 +70,53 @@ class Disasters:
         """Whose canary failed a request, or had none when its newest window was taken in: nobody else can be ejected,
         or fail nearly totally."""
         grpc_errors = {status for case, _ in group for status in case.policy.analysis.grpc_errors}
+        silent = {case.rollout.uid for case, track in group if track.is_silent}
 
-        def failures(workloads: set[Workload]) -> Mapping[Workload, StatusCounts]:
-            return self._source.failures(workloads, grpc_errors, now=now, interval_s=interval_s)
+        def failing(cases: list[Case]) -> frozenset[Workload]:
+            canaries = {case.canary for case in cases}
+            return self._source.failing(canaries, grpc_errors, now=now, interval_s=interval_s)
 
-        failed = self._counts([case for case, _ in group], failures)
         return [
             case
-            for case, track in group
-            if (arms := failed.get(case.rollout.uid)) is not None and (arms[0].errors > 0 or track.is_silent)
+            for cases, found in self._answers([case for case, _ in group], failing)
+            for case in cases
+            if case.canary in found or case.rollout.uid in silent
         ]
 
-    def _recent(self, interval_s: float, now: float) -> Ask:
-        return lambda workloads: self._source.recent(workloads, now=now, interval_s=interval_s)
+    def _counts(self, group: list[Case], interval_s: float, now: float) -> Mapping[str, Arms]:
+        """(canary, stable) by uid."""
 
-    def _counts(self, group: list[Case], ask: Ask) -> Mapping[str, Arms]:
-        """(canary, stable) by uid. Halved when somebody's series make the answer unusable: his fast abort rests,
+        def recent(cases: list[Case]) -> Mapping[Workload, StatusCounts]:
+            workloads = {workload for case in cases for workload in case.arms}
+            return self._source.recent(workloads, now=now, interval_s=interval_s)
+
+        found = {}
+        for cases, answer in self._answers(group, recent):
+            for case in cases:
+                canary, stable = (
+                    arm_counts(answer[arm], case.policy.analysis.grpc_errors) if arm in answer else NO_COUNTS
+                    for arm in case.arms
+                )
+                found[case.rollout.uid] = canary, stable
+        return found
+
+    def _answers(self, group: list[Case], ask: Callable[[list[Case]], T]) -> list[tuple[list[Case], T]]:
+        """Each answer with whom it is about. Halved when somebody's series make it unusable: his fast abort rests,
         nobody else's."""
-        arms_of = {case.rollout.uid: case.arms for case in group}
+        if not group:
+            return []
         try:
-            answer = ask({workload for arms in arms_of.values() for workload in arms}) if group else {}
+            answer = ask(group)
         except TelemetryUnusable:
             raise
         except TelemetryAnswer as error:
             if len(group) == 1:
                 self._rests(group[0], str(error))
-                return {}
+                return []
             half = len(group) // 2
-            return {**self._counts(group[:half], ask), **self._counts(group[half:], ask)}
-        found = {}
-        for case in group:
-            self._resting.discard(case.rollout.uid)
-            canary, stable = (
-                arm_counts(answer[arm], case.policy.analysis.grpc_errors) if arm in answer else NO_COUNTS
-                for arm in arms_of[case.rollout.uid]
-            )
-            found[case.rollout.uid] = canary, stable
-        return found
+            return [*self._answers(group[:half], ask), *self._answers(group[half:], ask)]
+        self._resting.difference_update(case.rollout.uid for case in group)
+        return [(group, answer)]
 
     def _rests(self, case: Case, why: str) -> None:
         if case.rollout.uid not in self._resting:  # said once: it is looked at several times a second

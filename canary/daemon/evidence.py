@@ -68,6 +68,11 @@ class Evidence:
         self.news: frozenset[str] = frozenset()
         """Whose judge the last tick had anything new for, by uid."""
 
+    @property
+    def under_judgement(self) -> int:
+        """How many rollouts there are judges for."""
+        return len(self._tracks)
+
     def exports(self, exported: Exported) -> None:
         """What the source has besides the versions' counts; nothing else is asked for."""
         self._surroundings.exported = exported

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from canary.cluster import workloads
-from canary.cluster.kinds import DEPLOYMENT, NAMESPACE, POD, REPLICASET, Kind
+from canary.cluster.kinds import CANARYROLLOUT, DEPLOYMENT, NAMESPACE, POD, REPLICASET, Kind
 from canary.model.annotations import FLOOR
 
 _IDENTITY = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
@@ -30,4 +30,10 @@ def _seen(kind: Kind, item: Mapping[str, Any]) -> Any:
         return (meta.get("labels") or {}).get(FLOOR)
     if kind is POD:
         return identity, workloads.is_ready(dict(item))
+    if kind is CANARYROLLOUT:
+        return _without(meta, "resourceVersion"), item.get("spec"), _without(status, "verdict")  # the figures are ours
     return item
+
+
+def _without(part: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key != name}

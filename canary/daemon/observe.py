@@ -15,7 +15,7 @@ from canary.daemon.policies import FrozenPolicies
 from canary.daemon.rights import Rights
 from canary.daemon.sourcewatch import SourceWatch
 from canary.daemon.tracks import Case
-from canary.engine.observed import Finding, Observed, Pods, Resolved
+from canary.engine.observed import Finding, Observed, Pods, Resolved, evidence_every
 from canary.engine.retry import rollbacks_before
 from canary.errors import ClusterError, FindingError
 from canary.mesh.router import MeshView, Request, Router
@@ -83,6 +83,7 @@ class Observer:
             tile=self.source.tile,
             rollbacks=self._rollbacks(rollout),
             refused=self.rights.problem(rollout),
+            evidence_every=evidence_every(self.evidence.under_judgement),
         )
 
     def _unpinned(self, rollout: Rollout, view: MeshView, target: Any, superseded_by: str) -> Observed:

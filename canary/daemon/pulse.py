@@ -28,7 +28,7 @@ TICK, ABORT, FACTS, SLOTS = "tick", "abort", "facts", "slots"
 ABOUT_A_TICK = 0.9
 """A tick that follows the one before sooner than this part of its time only asks what that one left over."""
 
-LOOKS_SHARE = 0.05
+LOOKS_SHARE = 0.02
 """Looks for disasters take at most this share of the time, ours and Prometheus': what takes longer comes less often."""
 
 LONGEST_REST_S = 10.0
@@ -82,7 +82,9 @@ class Pulse:
         return self.evidence.is_behind
 
     def _own(self) -> list[Entry]:
-        return [entry for entry in self.caches.rollouts(None) if self.owns(entry.rollout.namespace)]
+        entries = self.caches.rollouts(None)
+        ours = {space for space in {entry.rollout.namespace for entry in entries} if self.owns(space)}
+        return [entry for entry in entries if entry.rollout.namespace in ours]
 
     def _tick(self) -> None:
         now = self.wall()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from canary.engine.actions import Announce, Decision, WriteStatus
@@ -18,9 +18,6 @@ from canary.engine.table import TABLE, Effect
 from canary.model.rollout import HISTORY_LIMIT, EvidenceStatus, Phase, RolloutStatus, VerdictStatus
 from canary.model.text import plain
 from canary.model.verdict import Verdict
-
-EVIDENCE_EVERY = timedelta(seconds=60)
-"""Fresher numbers alone are written this often: one 8 KB status patch costs the API server 4 ms."""
 
 POINT = 1.0
 """By so many percent the observed share moves before it is written anew (decisions.md 8)."""
@@ -68,7 +65,7 @@ def step(observed: Observed, now: datetime) -> Decision:
 
     new = _as_seen(look, outcome.status)
     new = _bounded(new.model_copy(update={"conditions": conditions(observed, new, now)}))
-    write = _write(look.status, new, now)
+    write = _write(observed, new, now)
     actions = (*outcome.before, *write, *outcome.after)
     seen = observed.verdict.sentence if observed.verdict else new.message
     return Decision(actions, why or seen, outcome.look_again_s)
@@ -153,12 +150,13 @@ def _bounded(status: RolloutStatus) -> RolloutStatus:
     return status.model_copy(update=changes) if changes else status
 
 
-def _write(old: RolloutStatus, new: RolloutStatus, now: datetime) -> tuple[WriteStatus, ...]:
+def _write(observed: Observed, new: RolloutStatus, now: datetime) -> tuple[WriteStatus, ...]:
+    old = observed.rollout.status
     if _material(old) != _material(new):
         return (WriteStatus(new),)
     if new.verdict is None or new.verdict == old.verdict:
         return ()
-    is_due = old.verdict is None or now - old.verdict.at >= EVIDENCE_EVERY
+    is_due = old.verdict is None or now - old.verdict.at >= observed.evidence_every
     return (WriteStatus(new, evidence_only=True),) if is_due else ()
 
 

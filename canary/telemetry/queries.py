@@ -26,7 +26,7 @@ OPENING = "canary_opening"
 LOOK_BACK = "5m"
 """How long a counter is remembered when a scrape failed or came without it. As long as Prometheus' own look-back."""
 
-_RE2_SPECIAL = frozenset(r"\.+*?()|[]{}^$")
+_RE2_ESCAPES = str.maketrans({char: f"\\{char}" for char in r"\.+*?()|[]{}^$"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,12 +98,14 @@ class Scope:
 def quoted(text: str) -> str:
     """A PromQL string that is exactly `text`."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in escaped) + '"'
+    if not escaped.isprintable():
+        escaped = "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in escaped)
+    return f'"{escaped}"'
 
 
 def literal(text: str) -> str:
     """An RE2 expression that matches `text` only."""
-    return "".join(f"\\{char}" if char in _RE2_SPECIAL else char for char in text)
+    return text.translate(_RE2_ESCAPES)
 
 
 def one_of(texts: Iterable[str]) -> str:
@@ -143,24 +145,25 @@ def status_query(scope: Scope, window_s: float, *, with_newest: bool) -> str:
     stands still and one that is not scraped any more look the same otherwise.
     """
     series = scope.selector(REQUESTS)
-    counts = _by_status(scope, counted(series, window_s))
+    labels = ", ".join((*scope.workload_labels, CODE, GRPC_STATUS))
+    counts = f"sum by ({labels}) (\n{counted(series, window_s)}\n)"
     if not with_newest:
         return counts
     newest = f"max by ({', '.join(scope.workload_labels)}) (timestamp({series}))"
     return f'{counts}\nor label_replace({newest}, "{NEWEST}", "1", "", "")'
 
 
-def failures_query(scope: Scope, window_s: float, grpc_statuses: Iterable[int]) -> str:
-    """Of what `status_query` counts, the requests that failed: 5xx, and these gRPC statuses."""
-    failed = [counted(scope.selector(REQUESTS, f'{CODE}=~"5.."'), window_s)]
+def failing_query(scope: Scope, window_s: float, grpc_statuses: Iterable[int]) -> str:
+    """The workloads that may have failed requests in what `status_query` counts: 5xx, and these gRPC statuses.
+
+    Who has some is always among them; so is whose counters of failures are new, or were reset. It counts nothing, for
+    it is asked several times a second of everybody.
+    """
+    failed = [scope.selector(REQUESTS, f'{CODE}=~"5.."')]
     if numbers := [str(number) for number in grpc_statuses]:
-        in_grpc = scope.selector(REQUESTS, f'{CODE}!~"0|5.."', f"{GRPC_STATUS}=~{one_of(numbers)}")
-        failed.append(counted(in_grpc, window_s))
-    return _by_status(scope, "\n  or ".join(failed))
-
-
-def _by_status(scope: Scope, counts: str) -> str:
-    return f"sum by ({', '.join((*scope.workload_labels, CODE, GRPC_STATUS))}) (\n{counts}\n)"
+        failed.append(scope.selector(REQUESTS, f'{CODE}!~"0|5.."', f"{GRPC_STATUS}=~{one_of(numbers)}"))
+    moved = "\n  or ".join(f"({last(series)} unless ({last(series)} == {last(series, window_s)}))" for series in failed)
+    return f"count by ({', '.join(scope.workload_labels)}) (\n  {moved}\n)"
 
 
 def opening_query(scope: Scope, window_s: float) -> str:

@@ -27,7 +27,7 @@ from canary.telemetry.queries import (
     ServiceName,
     SubsetName,
     Workload,
-    failures_query,
+    failing_query,
     latency_query,
     opening_query,
     status_query,
@@ -43,6 +43,7 @@ from canary.telemetry.tiles import (
     bounds_of,
     read_statuses,
     read_tiles,
+    read_workloads,
 )
 from canary.telemetry.unattributed import read_unattributed, unattributed_query
 
@@ -149,18 +150,18 @@ class PrometheusSource:
             return {}
         return read_statuses(self._client.at(status_query(scope, interval_s, with_newest=False), now), scope)
 
-    def failures(
+    def failing(
         self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
-    ) -> Mapping[Workload, StatusCounts]:
-        """Of what `recent` counts, the requests that failed: 5xx, and these gRPC statuses.
+    ) -> frozenset[Workload]:
+        """Who may have failed requests (5xx, and these gRPC statuses) in what `recent` counts, and who certainly has.
 
-        One query, and of few series: where nothing fails there are hardly any. A workload without such is absent.
+        One query, and of few series: where nothing fails there are hardly any.
         """
         scope = self._scope(workloads)
         if not scope.workloads:
-            return {}
-        query = failures_query(scope, interval_s, sorted({status.number for status in grpc_errors}))
-        return read_statuses(self._client.at(query, now), scope)
+            return frozenset()
+        query = failing_query(scope, interval_s, sorted({status.number for status in grpc_errors}))
+        return read_workloads(self._client.at(query, now), scope)
 
     def history(self, workload: Workload, *, first_end: float, last_end: float, tile_s: float) -> tuple[Tile, ...]:
         """The tiles of one workload as `histories` gives them; empty when it has no series."""

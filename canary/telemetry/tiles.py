@@ -158,6 +158,11 @@ def read_statuses(rows: Sequence[Any], scope: Scope) -> Mapping[Workload, Status
     return {workload: StatusCounts(counts) for workload, counts in found.items()}
 
 
+def read_workloads(rows: Sequence[Any], scope: Scope) -> frozenset[Workload]:
+    """Those asked about who are in an answer."""
+    return frozenset(workload for workload, _, _ in _rows(rows, scope))
+
+
 def read_tiles(
     status_rows: Sequence[Any], latency_rows: Sequence[Any], scope: Scope, grid: Grid, bounds_ms: Bounds
 ) -> TileBatch:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from canary.engine.actions import Announce, CleanUp, Decision, FreezePolicy, Prepare, SetFinalizer, Shift, WriteStatus
-from canary.engine.observed import Finding, Observed, Pods, Resolved
+from canary.engine.observed import Finding, Observed, Pods, Resolved, evidence_every
 from canary.engine.step import step
 from canary.model.policy import Policy
 from canary.model.rollout import (
@@ -56,6 +56,7 @@ class World:
     """An earlier rollout added stable to the route, so that this one's promotion takes it out again."""
     finding: Finding | None = None
     pods: Pods = field(default_factory=lambda: Pods(2, 2))
+    under_judgement: int = 1
     target_revision: str = "v2hash"
     stable_revision: str = "v1hash"
     verdict: Verdict | None = PASS
@@ -126,6 +127,7 @@ class World:
             manager=self.manager,
             lost_subsets=self.lost_subsets,
             tile=timedelta(seconds=5),
+            evidence_every=evidence_every(self.under_judgement),
         )
 
     def resolved(self) -> Resolved:

@@ -266,6 +266,10 @@ def generation(item: Object, number: int) -> Object:
     return item
 
 
+def with_status(**status: Any) -> Object:
+    return rollout("r", 1) | {"status": status}
+
+
 @pytest.mark.parametrize(
     ("kind", "old", "new", "news"),
     [
@@ -278,7 +282,14 @@ def generation(item: Object, number: int) -> Object:
         (POD, pod("True"), pod("True", podIP="10.0.0.7"), False),
         (POD, pod("False"), pod("True"), True),
         (SERVICE, obj("s", 1, spec={}), obj("s", 2, spec={"selector": {"app": "x"}}), True),
-        (CANARYROLLOUT, rollout("r", 1), rollout("r", 2), True),
+        (CANARYROLLOUT, rollout("r", 1), rollout("r", 2) | {"spec": {"target": "payment-v3"}}, True),
+        (CANARYROLLOUT, with_status(weight={"desired": 10}), with_status(weight={"desired": 25}), True),
+        (
+            CANARYROLLOUT,
+            with_status(verdict={"sentence": "7 of 9"}),
+            with_status(verdict={"sentence": "8 of 9"}),
+            False,
+        ),
     ],
 )
 def test_only_what_may_change_a_decision_is_news(kind: Kind, old: Any, new: Any, news: bool) -> None:

@@ -105,12 +105,14 @@ class Source:
             raise TelemetryUnavailable(self.away)
         return {}
 
-    def failures(
+    def failing(
         self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
-    ) -> Mapping[Workload, StatusCounts]:
-        del grpc_errors, interval_s  # who succeeded may be among them: only errors are read
+    ) -> frozenset[Workload]:
+        del grpc_errors, interval_s
         self._answer(workloads)
-        return {workload: StatusCounts(self.statuses(workload, now)) for workload in workloads}
+        return frozenset(
+            workload for workload in workloads if any(code[0] == "5" for code, _ in self.statuses(workload, now))
+        )
 
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float

@@ -108,16 +108,16 @@ def test_a_cheap_look_comes_at_every_beat() -> None:
     assert world.value("canary_abort_period_seconds") == pytest.approx(0.25, abs=0.01)
 
 
-@pytest.mark.parametrize("look_s", [0.05, 0.1, 0.4])
+@pytest.mark.parametrize("look_s", [0.02, 0.05, 0.15])
 def test_looks_that_take_longer_come_less_often_and_the_metrics_say_so(look_s: float) -> None:
     world = World(look_s=look_s)
 
     looks = world.beats(60)
 
-    assert look_s * len(looks) <= 0.055 * 60
+    assert look_s * len(looks) <= 0.024 * 60
     pauses = [after - before for before, after in itertools.pairwise(looks)]
-    assert min(pauses) >= 20 * look_s - 1e-9
-    assert max(pauses) <= 20 * look_s + 0.26
+    assert min(pauses) >= 50 * look_s - 1e-9
+    assert max(pauses) <= 50 * look_s + 0.26
     assert world.value("canary_abort_period_seconds") == pytest.approx(pauses[-1])
 
 

@@ -104,19 +104,23 @@ def test_every_condition_says_which_generation_it_is_about(world: Make) -> None:
     assert release.status.observed_generation == 1
 
 
-def test_numbers_alone_are_written_once_a_minute(world: Make) -> None:
-    release = world(hold="10m").run_to_weight(10)
+@pytest.mark.parametrize(("rollouts", "seconds"), [(1, 60), (60, 60), (100, 100), (300, 300), (2000, 300)])
+def test_numbers_alone_are_written_once_a_minute_and_less_often_the_more_rollouts_there_are(
+    world: Make, rollouts: int, seconds: int
+) -> None:
+    release = world(hold="30m").run_to_weight(10)
+    release.under_judgement = rollouts
     release.verdict = judged(100)
     release.settle()
     before = writes(release)
 
-    for second in range(1, 181):
+    for second in range(1, 3 * seconds + 1):
         release.verdict = judged(100 + second, f"{100 + second} requests so far.")
         release.run(1)
 
     assert writes(release) - before == 3
     assert release.done[-1].evidence_only
-    assert release.status.verdict.evidence[0].canary == (1, 280)
+    assert release.status.verdict.evidence[0].canary == (1, 100 + 3 * seconds)
 
 
 def test_a_change_of_outcome_is_written_at_once(world: Make) -> None:

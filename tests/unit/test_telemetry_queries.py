@@ -9,7 +9,7 @@ from canary.telemetry import Workload
 from canary.telemetry.queries import (
     Scope,
     bound_forms,
-    failures_query,
+    failing_query,
     latency_query,
     literal,
     one_of,
@@ -89,7 +89,7 @@ def test_a_query_names_reporter_workloads_window_and_the_guard_for_new_series() 
 def test_failures_are_5xx_and_the_grpc_statuses_that_count_as_one_and_never_who_went_away() -> None:
     scope = Scope(frozenset({Workload("shop", "pay-v2")}), "source")
 
-    plain, with_grpc = failures_query(scope, 10, []), failures_query(scope, 10, [4, 14])
+    plain, with_grpc = failing_query(scope, 10, []), failing_query(scope, 10, [4, 14])
 
     series = r'istio_requests_total\{[^}]*destination_workload=~"pay-v2"(?:, ([^}]*))?\}'
     assert set(re.findall(series, plain)) == {'response_code=~"5.."'}
@@ -97,7 +97,7 @@ def test_failures_are_5xx_and_the_grpc_statuses_that_count_as_one_and_never_who_
         'response_code=~"5.."',
         'response_code!~"0|5..", grpc_response_status=~"14|4"',
     }
-    assert plain.startswith("sum by (destination_workload_namespace, destination_workload, response_code")
+    assert plain.startswith("count by (destination_workload_namespace, destination_workload) (")
 
 
 def test_only_the_bounds_in_use_are_asked_for() -> None:

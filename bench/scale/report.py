@@ -238,6 +238,6 @@ for 75 s. Flagger's figures were measured on such a machine with 100 canaries at
 
 _LEGEND = """\
 A tick is 10 s, and so is a tile. Reads and writes are the controller's own count of its requests; requests per second
-are the API server's, above idle. The fast abort looks as often as that takes a fiftieth of the time, ours and
+are the API server's, above idle. The fast abort looks as often as that takes three hundredths of the time, ours and
 Prometheus', and at most four times a second. "Looked at after its tile had settled" is from the moment at which the
 newest counts of a rollout are final (2 s after the tile's end) to the decision on them, over all rollouts and ticks."""

@@ -83,7 +83,7 @@ class Observer:
             tile=self.source.tile,
             rollbacks=self._rollbacks(rollout),
             refused=self.rights.problem(rollout),
-            evidence_every=evidence_every(self.evidence.under_judgement),
+            evidence_every=evidence_every(self.evidence.under_judgement, rollout.uid),
         )
 
     def _unpinned(self, rollout: Rollout, view: MeshView, target: Any, superseded_by: str) -> Observed:

@@ -28,8 +28,11 @@ TICK, ABORT, FACTS, SLOTS = "tick", "abort", "facts", "slots"
 ABOUT_A_TICK = 0.9
 """A tick that follows the one before sooner than this part of its time only asks what that one left over."""
 
-LOOKS_SHARE = 0.02
+LOOKS_SHARE = 0.03
 """Looks for disasters take at most this share of the time, ours and Prometheus': what takes longer comes less often."""
+
+SMOOTHED = 1 / 8
+"""The weight of the newest look in what one takes (RFC 6298's for round trips): one slow look delays nobody's abort."""
 
 LONGEST_REST_S = 10.0
 """After a look that took its whole time limit, the next one comes all the same."""
@@ -57,6 +60,8 @@ class Pulse:
     clock: Callable[[], float] = time.monotonic
     last_tick: float = 0.0
     last_look: float = 0.0
+    _look_s: float | None = None
+    """What a look takes, smoothed."""
     _look_not_before: float = 0.0
     _woken_at: float = 0.0
 
@@ -122,8 +127,8 @@ class Pulse:
             self.metrics.abort_period.set(max(0.0, now - self.last_look))
         self.last_look = now
         entries = self._own()
-        ended = _last_traffic(entries)
-        cases = [case for case in self._cases(entries) if _is_alone_in_its_interval(case, ended, now)]
+        last_traffic = _last_traffic(entries)
+        cases = [case for case in self._cases(entries) if _is_alone_in_its_interval(case, last_traffic, now)]
         if not cases or self.source.problem:
             return
         try:
@@ -134,8 +139,10 @@ class Pulse:
             log.warning("no look for disasters", problem=str(error))
             return
         finally:
-            took_s = self.clock() - begun
-            self._look_not_before = begun + took_s + min(took_s * (1 / LOOKS_SHARE - 1), LONGEST_REST_S)
+            ended = self.clock()
+            took_s = ended - begun
+            self._look_s = took_s if self._look_s is None else self._look_s + SMOOTHED * (took_s - self._look_s)
+            self._look_not_before = ended + min(self._look_s * (1 / LOOKS_SHARE - 1), LONGEST_REST_S)
         for case in aborted:
             self.metrics.fast_aborts.inc()
             self.work.add(key_of_rollout(self.router, self.caches, case.rollout))

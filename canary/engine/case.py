@@ -29,7 +29,6 @@ class Outcome:
     status: RolloutStatus
     before: tuple[Action, ...] = ()
     after: tuple[Action, ...] = ()
-    look_again_s: float | None = None
 
 
 def updated(status: RolloutStatus, **changes: Any) -> RolloutStatus:

@@ -16,9 +16,8 @@ from canary.engine.actions import Announce, CleanUp, FreezePolicy, Prepare, SetF
 from canary.engine.case import Case, Outcome, moved, updated
 from canary.engine.look import Look
 from canary.engine.mark import Mark
-from canary.engine.passing import DRAIN_GRACE, pause_reason
+from canary.engine.passing import pause_reason
 from canary.engine.retry import planned
-from canary.engine.signals import SUBSET_GRACE
 from canary.engine.table import Effect, Signal
 from canary.model.policy import FULL_WEIGHT
 from canary.model.rollout import (
@@ -32,8 +31,6 @@ from canary.model.rollout import (
     WeightStatus,
 )
 from canary.model.text import plain
-
-LOOK_AGAIN_S = 0.5
 
 _CAUSES: Mapping[Signal, Cause] = MappingProxyType(
     {
@@ -86,11 +83,7 @@ def _pin(case: Case) -> Outcome:
 
 def _prepare(case: Case) -> Outcome:
     # resumed_at remembers when the subset was asked for: the first weight waits for the mesh to know it.
-    return Outcome(
-        updated(case.status, resumed_at=case.now, message=case.why),
-        after=(Prepare(),),
-        look_again_s=SUBSET_GRACE.total_seconds(),
-    )
+    return Outcome(updated(case.status, resumed_at=case.now, message=case.why), after=(Prepare(),))
 
 
 def _ask(case: Case, step: int, weight: int) -> Outcome:
@@ -152,7 +145,7 @@ def _hand_over(case: Case) -> Outcome:
 
 
 def _announced(outcome: Outcome, announce: Announce) -> Outcome:
-    return Outcome(outcome.status, outcome.before, (*outcome.after, announce), outcome.look_again_s)
+    return Outcome(outcome.status, outcome.before, (*outcome.after, announce))
 
 
 def _shift(case: Case) -> Outcome:
@@ -176,8 +169,7 @@ def _start_clock(case: Case) -> Outcome:
         resumed_at=(status.resumed_at or case.now) if clock_runs else None,
         message=plain(case.why if clock_runs else _why_paused(case), 2048),
     )
-    again = DRAIN_GRACE.total_seconds() if case.phase is Phase.ROLLING_BACK else None
-    return Outcome(new, look_again_s=again)
+    return Outcome(new)
 
 
 def _why_paused(case: Case) -> str:
@@ -221,9 +213,7 @@ def _roll_back(case: Case) -> Outcome:
 
 
 def _clean(case: Case) -> Outcome:
-    return Outcome(
-        case.status, before=(CleanUp(promoted=case.phase is not Phase.ROLLING_BACK),), look_again_s=LOOK_AGAIN_S
-    )
+    return Outcome(case.status, before=(CleanUp(promoted=case.phase is not Phase.ROLLING_BACK),))
 
 
 def _end(case: Case) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from canary.engine.actions import Announce, Decision, WriteStatus
@@ -13,7 +13,7 @@ from canary.engine.holding import hindered_by
 from canary.engine.look import Look
 from canary.engine.observed import Observed
 from canary.engine.passing import DRAIN_GRACE
-from canary.engine.signals import SIGNALS
+from canary.engine.signals import SIGNALS, SUBSET_GRACE
 from canary.engine.table import TABLE, Effect
 from canary.model.rollout import HISTORY_LIMIT, EvidenceStatus, Phase, RolloutStatus, VerdictStatus
 from canary.model.text import plain
@@ -56,10 +56,10 @@ def step(observed: Observed, now: datetime) -> Decision:
         status = look.status.model_copy(update={"message": plain(why, 2048)}) if why else look.status
         is_news = bool(why) and why == observed.share_problem and why != look.status.message
         announce = (Announce("Warning", "ShareDiffers", why),) if is_news else ()
-        outcome = Outcome(status, after=announce, look_again_s=_until_time_is_over(look))
+        outcome, again = Outcome(status, after=announce), _until_time_is_over(look)
     else:
         case, effect = found
-        why, outcome = case.why, EFFECTS[effect](case)
+        why, outcome, again = case.why, EFFECTS[effect](case), None
         if effect is Effect.FORGET:  # the object goes away with its status
             return Decision(outcome.after, why)
 
@@ -68,7 +68,7 @@ def step(observed: Observed, now: datetime) -> Decision:
     write = _write(observed, new, now)
     actions = (*outcome.before, *write, *outcome.after)
     seen = observed.verdict.sentence if observed.verdict else new.message
-    return Decision(actions, why or seen, outcome.look_again_s)
+    return Decision(actions, why or seen, again)
 
 
 def waiting_for(look: Look) -> str:
@@ -88,12 +88,18 @@ def waiting_for(look: Look) -> str:
 
 
 def _until_time_is_over(look: Look) -> float | None:
-    """Seconds until this step's time is over, or stable has drained, so that neither waits for the next tick."""
-    if not look.is_active or look.status.resumed_at is None:
+    """Seconds until the time is over that this rollout waits for, so that it does not wait for the next tick."""
+    begun = look.status.resumed_at
+    if begun is None:
         return None
-    left = (look.hold - look.elapsed).total_seconds()
-    drained = (DRAIN_GRACE - (look.now - look.status.resumed_at)).total_seconds()
-    return next((seconds for seconds in (left, drained) if seconds > 0), None)
+    waits: tuple[timedelta, ...] = ()
+    if look.phase is Phase.CHECKING:
+        waits = (SUBSET_GRACE - (look.now - begun),)
+    elif look.phase is Phase.ROLLING_BACK:
+        waits = (DRAIN_GRACE - (look.now - begun),)
+    elif look.is_active:
+        waits = (look.hold - look.elapsed, DRAIN_GRACE - (look.now - begun))
+    return next((wait.total_seconds() for wait in waits if wait > timedelta(0)), None)
 
 
 def _as_seen(look: Look, status: RolloutStatus) -> RolloutStatus:

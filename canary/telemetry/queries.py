@@ -199,10 +199,11 @@ def latency_query(scope: Scope, window_s: float, bounds_ms: Collection[float] | 
     now, before = (_buckets(scope, succeeded, bounds_ms, offset_s) for offset_s in (0.0, window_s))
     return f"""\
 sum by ({", ".join((*scope.workload_labels, BOUND))}) (
-    (clamp_min({now} - {before}, 0) and ignoring (le) (({total} - {total_before}) >= 0))
-  or ({now} and ignoring (le) ({total} < {total_before} / 2))
-  or (({now} unless {before}) and ignoring (le) ({total} unless {total_before})
-      and on (job, instance) {_was_up(window_s)})
+    (clamp_min({now} - {before}, 0) and ignoring (le) ({total} >= {total_before}))
+  or ({now} and ignoring (le) (
+      ({total} < {total_before} / 2)
+    or (({total} unless {total_before}) and on (job, instance) {_was_up(window_s)})
+  ))
 )"""
 
 

@@ -127,7 +127,7 @@ class World:
             manager=self.manager,
             lost_subsets=self.lost_subsets,
             tile=timedelta(seconds=5),
-            evidence_every=evidence_every(self.under_judgement),
+            evidence_every=evidence_every(self.under_judgement, self.rollout().uid),
         )
 
     def resolved(self) -> Resolved:

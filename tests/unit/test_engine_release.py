@@ -257,6 +257,21 @@ def test_on_inconclusive_promote_goes_on_without_a_verdict_but_never_without_dat
         assert blind.route.weight == 10
 
 
+def test_a_new_subset_and_a_rollback_wait_for_the_mesh_and_not_for_the_next_tick(world: Make) -> None:
+    release = world()
+    release.settle()
+    assert release.phase is Phase.CHECKING
+    release.now += timedelta(seconds=0.25)
+    assert release.look().look_again_s == 0.75
+
+    release.run_to_weight(10)
+    release.say(Outcome.FAIL, Reason.ERROR_RATE)
+    release.settle()
+    assert release.phase is Phase.ROLLING_BACK
+    release.now += timedelta(seconds=0.5)
+    assert release.look().look_again_s == 1.5
+
+
 def test_the_look_comes_back_when_the_hold_is_over_not_a_tick_later(world: Make) -> None:
     release = world().run_to_weight(10).run(3)
 

@@ -35,7 +35,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scrape", type=float, help=f"seconds; default: 5 up to {SMALL} rollouts, else 10")
     parser.add_argument("--hold", type=float, help=f"seconds of each step; default: 120 up to {SMALL}, else 600")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds that the servers are measured alone")
-    parser.add_argument("--steady", type=float, default=60.0, help="seconds that all is measured")
+    parser.add_argument(
+        "--steady", type=float, help=f"seconds that all is measured; default: a hold up to {SMALL}, else 60"
+    )
     parser.add_argument("--dir", type=Path, help="keep the logs and the databases there; default: a temporary folder")
     parser.add_argument("--json", type=Path, help="add the figures to this file; default: nowhere")
     parser.add_argument("--page", type=Path, help="write all figures in --json as a page of the docs")
@@ -52,11 +54,12 @@ def measure(count: int, options: argparse.Namespace, folder: Path) -> Findings:
     is_small = count <= SMALL
     scrape_s = options.scrape or (5.0 if is_small else 10.0)
     hold_s = options.hold or (120.0 if is_small else 600.0)  # some must still be in their first step when all began
+    steady_s = options.steady or (hold_s if is_small else 60.0)  # over a hold, each steps once: no luck in its phase
     cores = os.cpu_count() or 1
     core = cores - 1 if cores > 1 else None
     found = Findings(count, scrape_s, hold_s, core)
     with Stage(folder / str(count), count, scrape_s=scrape_s, hold_s=hold_s, core=core) as stage:
-        return Bench(stage, found, options.idle, options.steady).run()
+        return Bench(stage, found, options.idle, steady_s).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -57,6 +57,7 @@ FIGURES = (
 
 def document(found: Findings, about: Mapping[str, Any]) -> dict[str, Any]:
     """All figures of one size, JSON-able, with the keys that are over their limits."""
+    assert found.steady is not None
     figures = {key: value for key, value in _figures(found).items() if value is not None}
     over = [
         figure.key
@@ -70,6 +71,7 @@ def document(found: Findings, about: Mapping[str, Any]) -> dict[str, Any]:
         "rollouts": found.count,
         "scrapeSeconds": found.scrape_s,
         "holdSeconds": found.hold_s,
+        "steadySeconds": round(found.steady[1].at - found.steady[0].at),
         "failingReleases": found.failing,
         "healthyDuringOutage": found.healthy_before,
         "judgedAgainAfterOutage": found.outage_judged_again,
@@ -212,7 +214,8 @@ def page(documents: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(_row([figure.what, figure.flagger, limit, *values]))
     runs = [
         f"- {one['rollouts']:,} rollouts: commit {one['commit']}; {one['machine']}; a scrape every "
-        f"{one['scrapeSeconds']:g} s, each step {one['holdSeconds']:g} s at least; API requests per second above idle: "
+        f"{one['scrapeSeconds']:g} s, each step {one['holdSeconds']:g} s or more, steady for {one['steadySeconds']} s; "
+        "API requests per second above idle: "
         + ", ".join(f"{verb} {rate:g}" for verb, rate in one["verbs"].items())
         + f"; {one['healthyDuringOutage']:,} healthy releases ran when Prometheus went away; {one['seconds']} s in all."
         for one in every
@@ -232,9 +235,9 @@ machine; the controller may use one core. Each service has two Deployments with 
 Service, a VirtualService and a DestinationRule, of realistic size, spread over namespaces of twenty. The mesh's metrics
 come from an exporter of the bench that follows the routes' weights: Istio's request counters and latency histograms
 with all buckets, ejections, node exporters and istiod, so that all questions are asked. All releases but a few start
-at once and then step on; a few fail every request and start later, one after the other; at the end Prometheus is away
-for 75 s. Flagger's figures were measured on such a machine with 100 canaries at the same interval. Over a limit:
-**bold**."""
+at once and then step on (where less than a step's time is measured, few or none step in it); a few fail every request
+and start later, one after the other; at the end Prometheus is away for 75 s. Flagger's figures were measured on such a
+machine with 100 canaries at the same interval. Over a limit: **bold**."""
 
 _LEGEND = """\
 A tick is 10 s, and so is a tile. Reads and writes are the controller's own count of its requests; requests per second

@@ -178,10 +178,13 @@ class Caches:
         if known is not None and known[0] is raw:
             return known[1]
         entry: Entry | None = None
-        try:
-            entry = Entry(raw, Rollout.parse(raw))
-        except (ValidationError, KeyError) as error:
-            log.warning("cannot read a CanaryRollout", rollout="/".join(key), error=str(error))
+        if known is not None and known[1] is not None and _is_same(known[0], raw):
+            entry = Entry(raw, known[1].rollout)
+        else:
+            try:
+                entry = Entry(raw, Rollout.parse(raw))
+            except (ValidationError, KeyError) as error:
+                log.warning("cannot read a CanaryRollout", rollout="/".join(key), error=str(error))
         self._parsed[key] = (raw, entry)
         return entry
 
@@ -226,6 +229,11 @@ def _version(item: Object) -> int:
     """resourceVersions compare as integers (Kubernetes 1.35 made it a promise; every etcd-backed server does it)."""
     text = item["metadata"]["resourceVersion"]
     return int(text) if text.isdigit() else 0
+
+
+def _is_same(one: Object, other: Object) -> bool:
+    """Our own write comes twice, as its answer and by the watch."""
+    return all(one["metadata"].get(part) == other["metadata"].get(part) for part in ("uid", "resourceVersion"))
 
 
 def named(items: Iterable[Mapping[str, Any]], name: str) -> Object | None:

@@ -224,7 +224,13 @@ def test_a_rollout_is_parsed_once_per_version_and_a_strange_one_is_left_alone(
     cluster.events[CANARYROLLOUT].put(("MODIFIED", rollout("good", 9)))
     until(lambda: caches.rollouts("shop")[0].rollout.resource_version == "9")
     assert sorted(parsed) == ["good", "good", "strange"]
-    cluster.events[CANARYROLLOUT].put(("DELETED", rollout("good", 10)))
+    caches.remember(CANARYROLLOUT, rollout("good", 10))
+    assert caches.rollouts("shop")[0].rollout.resource_version == "10"
+    cluster.events[CANARYROLLOUT].put(("MODIFIED", rollout("good", 10)))
+    until(lambda: caches.reflectors[CANARYROLLOUT].get("shop", "good")["metadata"]["resourceVersion"] == "10")
+    assert caches.rollouts("shop")[0].rollout.resource_version == "10"
+    assert sorted(parsed) == ["good", "good", "good", "strange"]  # our own write comes twice, and is parsed once
+    cluster.events[CANARYROLLOUT].put(("DELETED", rollout("good", 11)))
     until(lambda: caches.rollouts(None) == [])
 
 

@@ -35,7 +35,7 @@ class Counts:
     """
 
     per_second: int = 500
-    failing: dict[str, tuple[float, float]] = field(default_factory=dict)
+    broken: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Workload name -> (share of failed requests, since when in Unix seconds)."""
     away: str = ""
     blocking: str = ""
@@ -78,12 +78,12 @@ class Counts:
         self._answer("unattributed", len(services))
         return {}
 
-    def failures(
+    def failing(
         self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
-    ) -> Mapping[Workload, StatusCounts]:
-        del grpc_errors  # who succeeded may be among them: only errors are read
-        self._answer("failures", len(workloads))
-        return {one: StatusCounts(self._statuses(one, now, interval_s)) for one in workloads}
+    ) -> frozenset[Workload]:
+        del grpc_errors
+        self._answer("failing", len(workloads))
+        return frozenset(one for one in workloads if ("503", "") in self._statuses(one, now, interval_s))
 
     def recent(
         self, workloads: Collection[Workload], *, now: float, interval_s: float
@@ -108,6 +108,6 @@ class Counts:
 
     def _statuses(self, workload: Workload, end: float, length_s: float) -> dict[tuple[str, str], int]:
         requests = round(self.per_second * length_s)
-        share, since = self.failing.get(workload.name, (0.0, 0.0))
+        share, since = self.broken.get(workload.name, (0.0, 0.0))
         errors = round(share * self.per_second * max(0.0, min(length_s, end - since)))
         return {("200", ""): requests - errors} | ({("503", ""): errors} if errors else {})

@@ -68,6 +68,8 @@ class Stage:
     routes: list[RouteSeen] = field(default_factory=list)
     statuses: list[tuple[float, Rollout]] = field(default_factory=list)
     """Every state of every rollout that the watch told of, with the time."""
+    told: dict[str, int] = field(default_factory=dict)
+    """The newest resourceVersion of each rollout that the watch told of."""
     requests: list[Request] = field(default_factory=list)
     versions: Iterator[int] = field(default_factory=lambda: itertools.count(2))
     on_route: Callable[[RouteSeen], None] | None = None
@@ -140,7 +142,11 @@ class Stage:
         return self.sandbox.rollouts(example.deployment_name(version))[-1]
 
     def wait(self, version: str, until: Callable[[Rollout], bool], timeout_s: float = 40.0) -> Rollout:
-        return self.sandbox.wait_rollout(example.deployment_name(version), until, timeout_s, poll_s=0.05)
+        """The newest rollout of a version, once it is so, and the watch has told of it as well."""
+        found = self.sandbox.wait_rollout(example.deployment_name(version), until, timeout_s, poll_s=0.05)
+        seen = int(found.resource_version)
+        wait_until(lambda: self.told.get(found.name, 0) >= seen, f"the watch tells of {found.name}", 10.0)
+        return found
 
     def wait_phase(self, version: str, *phases: Phase, timeout_s: float = 60.0) -> Rollout:
         """The newest rollout of a version, once it is in one of the phases; at once an error if it ended otherwise."""
@@ -275,6 +281,7 @@ def _module_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         def on_status(change: Change[Rollout]) -> None:
             if change.new is not None:
                 stage.statuses.append((time.time(), change.new))
+                stage.told[change.new.name] = int(change.new.resource_version)
 
         watchers: list[Reflector[Any]] = [
             Reflector(sandbox.gateway, VIRTUALSERVICE, example.NAMESPACE, project=_route, on_change=on_route),

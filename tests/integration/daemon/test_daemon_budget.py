@@ -53,11 +53,11 @@ def test_prometheus_is_asked_the_same_number_of_questions_for_one_rollout_and_fo
         before, since = len(counts.asked), controller.daemon.pulse.last_tick
         controller.ticks(10)
         asked = counts.asked[before:]
-        assert set(asked) == {("tiles", 2 * rollouts), ("failures", 2 * rollouts), ("unattributed", rollouts)}
+        assert set(asked) == {("tiles", 2 * rollouts), ("failing", rollouts), ("unattributed", rollouts)}
         seconds = controller.daemon.pulse.last_tick - since
         return {"tiles": [what for what, _ in asked].count("tiles") / 10,
                 "unattributed": [what for what, _ in asked].count("unattributed") / 10,
-                "failures": [what for what, _ in asked].count("failures") / (seconds / 0.5)}  # fmt: skip
+                "failing": [what for what, _ in asked].count("failing") / (seconds / 0.5)}  # fmt: skip
 
     start_in_many_namespaces(new_shop, 1)
     one = per_tick(1)
@@ -66,8 +66,8 @@ def test_prometheus_is_asked_the_same_number_of_questions_for_one_rollout_and_fo
 
     assert one["tiles"] == many["tiles"] == 1.0  # one batch: two range queries (test_telemetry_source)
     assert one["unattributed"] == many["unattributed"] == 1.0
-    assert one["failures"] == pytest.approx(1.0, abs=0.25)
-    assert many["failures"] == pytest.approx(1.0, abs=0.25)
+    assert one["failing"] == pytest.approx(1.0, abs=0.25)
+    assert many["failing"] == pytest.approx(1.0, abs=0.25)
 
 
 def test_evidence_alone_is_written_once_a_minute(

@@ -59,7 +59,7 @@ def test_a_release_writes_its_record_once_a_step_and_at_its_end(
 def test_the_verdict_that_ended_a_release_is_in_its_record(
     released: Any, controller: Any, counts: Any, wait: Callable[..., Any]
 ) -> None:
-    counts.failing["payment-v2"] = (1.0, 0.0)
+    counts.broken["payment-v2"] = (1.0, 0.0)
     released.release("v2")
     released.reaches(ATTEMPT, Phase.ROLLED_BACK)
 

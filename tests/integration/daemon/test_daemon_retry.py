@@ -34,13 +34,13 @@ def test_a_release_that_was_bad_luck_is_promoted_by_the_third_attempt(
     released: Any, counts: Any, backoff: Any, run_daemon: Callable[..., Any], wait: Callable[..., Any]
 ) -> None:
     backoff("1s")
-    counts.failing["payment-v2"] = (1.0, 0.0)
+    counts.broken["payment-v2"] = (1.0, 0.0)
     run_daemon()
     released.release("v2", policy="again", release_id="build/77")
 
     first = released.reaches(FIRST, Phase.ROLLED_BACK)
     second = released.reaches(SECOND, Phase.ROLLED_BACK)
-    counts.failing.clear()
+    counts.broken.clear()
     third = released.reaches(THIRD, Phase.SUCCEEDED)
 
     waited = [
@@ -65,13 +65,13 @@ def test_a_controller_that_was_restarted_still_tries_again(
     released: Any, counts: Any, backoff: Any, run_daemon: Callable[..., Any]
 ) -> None:
     backoff("3s")
-    counts.failing["payment-v2"] = (1.0, 0.0)
+    counts.broken["payment-v2"] = (1.0, 0.0)
     controller = run_daemon()
     released.deploy("v2")
     released.start("by-hand", "payment-v2", policy="again")
     rolled_back = released.reaches("by-hand", Phase.ROLLED_BACK)
     controller.stop()
-    counts.failing.clear()
+    counts.broken.clear()
 
     controller.again()
 
@@ -84,7 +84,7 @@ def test_an_abort_of_what_was_rolled_back_calls_the_next_attempt_off(
     released: Any, counts: Any, backoff: Any, run_daemon: Callable[..., Any], wait: Callable[..., Any]
 ) -> None:
     backoff("2s")
-    counts.failing["payment-v2"] = (1.0, 0.0)
+    counts.broken["payment-v2"] = (1.0, 0.0)
     run_daemon()
     released.release("v2", policy="again")
     released.reaches(FIRST, Phase.ROLLED_BACK)
@@ -101,7 +101,7 @@ def test_an_attempt_that_was_deleted_is_not_made_again(
     released: Any, counts: Any, backoff: Any, run_daemon: Callable[..., Any], wait: Callable[..., Any]
 ) -> None:
     backoff("1s")
-    counts.failing["payment-v2"] = (1.0, 0.0)
+    counts.broken["payment-v2"] = (1.0, 0.0)
     run_daemon()
     released.release("v2", policy="again")
     released.reaches(FIRST, Phase.ROLLED_BACK)

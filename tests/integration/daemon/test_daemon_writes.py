@@ -137,7 +137,7 @@ def test_a_rollback_moves_the_traffic_before_it_says_so(
         return patch(kind, namespace, name, body, **more)
 
     monkeypatch.setattr(controller.daemon.gateway, "patch", noted)
-    counts.failing["payment-v2"] = (1.0, time.time())
+    counts.broken["payment-v2"] = (1.0, time.time())
     rolled_back = released.reaches(ATTEMPT, Phase.ROLLED_BACK)
 
     assert [what for what in sent if what in ("VirtualService", "RollingBack")][:2] == ["VirtualService", "RollingBack"]

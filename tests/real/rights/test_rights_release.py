@@ -140,7 +140,7 @@ def told(
     """Every story, all at the same time, each in a namespace that let the controller in; who failed, and by what."""
     installation = install()
     controller = control(installation)
-    counts.failing["payment-bad"] = (1.0, 0.0)
+    counts.broken["payment-bad"] = (1.0, 0.0)
 
     def tell(story: Story) -> BaseException | None:
         try:
@@ -154,7 +154,7 @@ def told(
     controller.ready()
     with ThreadPoolExecutor(len(STORIES)) as pool:
         yield controller, dict(zip(STORIES, pool.map(tell, STORIES.values()), strict=True))
-    counts.failing.clear()
+    counts.broken.clear()
 
 
 @pytest.mark.parametrize("story", STORIES)

@@ -174,17 +174,14 @@ class Caches:
         """Parsed once per version of the object: a thousand rollouts are looked through at every tick."""
         meta = raw["metadata"]
         key = (meta["namespace"], meta["name"])
-        known = self._parsed.get(key)
-        if known is not None and known[0] is raw:
-            return known[1]
+        before, known = self._parsed.get(key, (None, None))
+        if before is raw:
+            return known
         entry: Entry | None = None
-        if known is not None and known[1] is not None and _is_same(known[0], raw):
-            entry = Entry(raw, known[1].rollout)
-        else:
-            try:
-                entry = Entry(raw, Rollout.parse(raw))
-            except (ValidationError, KeyError) as error:
-                log.warning("cannot read a CanaryRollout", rollout="/".join(key), error=str(error))
+        try:
+            entry = Entry(raw, known.rollout if known and _is_same(known.raw, raw) else Rollout.parse(raw))
+        except (ValidationError, KeyError) as error:
+            log.warning("cannot read a CanaryRollout", rollout="/".join(key), error=str(error))
         self._parsed[key] = (raw, entry)
         return entry
 

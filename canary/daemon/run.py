@@ -88,8 +88,8 @@ class Daemon:
         )
         self.pulses: KeyedQueue[str] = KeyedQueue()
         self.router = IstioRouter()
-        self.enqueue = enqueue = Enqueue(self.work, lambda: self.caches, self.router, self.owns)
-        self.caches = Caches(self.gateway, settings.namespace, enqueue.changed)
+        self.enqueue = Enqueue(self.work, lambda: self.caches, self.router, self.owns)
+        self.caches = Caches(self.gateway, settings.namespace, self.enqueue.changed)
         self.folder = PolicyFolder(settings.policies)
         self.folder.reload()
         frozen = FrozenPolicies(self.gateway.beside(self._may_write_own), settings.own_namespace)
@@ -105,7 +105,7 @@ class Daemon:
             served=settings.namespace,
             own=settings.own_namespace,
             releasing=lambda: releasing(self.caches),
-            on_change=enqueue.namespace,
+            on_change=self.enqueue.namespace,
         )
         self.events = EventRecorder(self.gateway)
         self.records = Records(self.gateway, self.metrics)
@@ -114,7 +114,12 @@ class Daemon:
             settings.own_namespace,
             identity_of_process(os.environ),
             Handover(
-                self.gateway, settings.namespace, self.caches, self.records, pulses=self.pulses, look_at=enqueue.within
+                self.gateway,
+                settings.namespace,
+                self.caches,
+                self.records,
+                pulses=self.pulses,
+                look_at=self.enqueue.within,
             ),
             owner=owner_of_member(os.environ, settings.own_namespace),
             pace_seconds=settings.slot_pace_s,
@@ -166,8 +171,8 @@ class Daemon:
             is_ours=lambda: self.lease.is_held,
             abort_period_s=settings.abort_period_s,
             others={
-                "resync": (Rhythm(RESYNC_S), enqueue.everything),
-                "policies": (Rhythm(POLICIES_S), partial(self._reload_policies, enqueue.everything)),
+                "resync": (Rhythm(RESYNC_S), self.enqueue.everything),
+                "policies": (Rhythm(POLICIES_S), partial(self._reload_policies, self.enqueue.everything)),
                 "garbage": (Rhythm(GARBAGE_S), interpreter.collect),
             },
         )

@@ -11,11 +11,11 @@ from canary.model.rollout import ArmStatus, Rollout, RouteStatus
 from canary.model.route import RouteState
 from canary.model.verdict import Verdict
 
-EVIDENCE_EVERY, EVIDENCE_AT_LEAST_EVERY = timedelta(seconds=60), timedelta(seconds=300)
-"""How often fresher figures alone are written to a status, by the mean: an 8 KB patch costs the API server 4 ms."""
+EVIDENCE_EVERY = timedelta(seconds=60)
+"""Between two writes of one status for fresher figures alone, at least: an 8 KB patch costs the API server 4 ms."""
 
-EVIDENCE_TOGETHER = timedelta(seconds=1)
-"""Between two such writes of all rollouts together, as far as EVIDENCE_AT_LEAST_EVERY allows."""
+EVIDENCE_TOGETHER, EVIDENCE_LONGEST_MEAN = timedelta(seconds=1), timedelta(seconds=300)
+"""Between two such writes of all rollouts together, and the longest that one waits for its own, both by the mean."""
 
 ROUTE_GONE = "RouteGone"
 """The reason of a `route_problem` that says there is no route any more, as opposed to one nobody can make sense of."""
@@ -26,7 +26,7 @@ def evidence_every(rollouts: int, uid: str) -> timedelta:
 
     The more there are, the more each one's time is its own: those that began together must not write together.
     """
-    mean = min(max(rollouts * EVIDENCE_TOGETHER, EVIDENCE_EVERY), EVIDENCE_AT_LEAST_EVERY)
+    mean = min(max(rollouts * EVIDENCE_TOGETHER, EVIDENCE_EVERY), EVIDENCE_LONGEST_MEAN)
     place = crc32(uid.encode()) / 2**32
     return EVIDENCE_EVERY + (0.5 + place) * (mean - EVIDENCE_EVERY)
 

@@ -153,7 +153,7 @@ class PrometheusSource:
     def failing(
         self, workloads: Collection[Workload], grpc_errors: Collection[GrpcStatus], *, now: float, interval_s: float
     ) -> frozenset[Workload]:
-        """Who may have failed requests (5xx, and these gRPC statuses) in what `recent` counts, and who certainly has.
+        """Whoever has failed requests (5xx, and these gRPC statuses) in what `recent` counts; perhaps others, too.
 
         One query, and of few series: where nothing fails there are hardly any.
         """
